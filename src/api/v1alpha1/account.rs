@@ -1,0 +1,118 @@
+//! DataWorksAccount: with which key, in which region and within which quota calls are made.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An account of Alibaba Cloud DataWorks: region, edition and credentials for the jobs that name it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "dijob.dev",
+    version = "v1alpha1",
+    kind = "DataWorksAccount",
+    namespaced,
+    shortname = "dwa",
+    category = "dataworks",
+    derive = "PartialEq",
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.regionId"),
+    printcolumn(name = "Endpoint", type_ = "string", priority = 1, json_path = ".spec.endpoint"),
+    printcolumn(name = "Edition", type_ = "string", json_path = ".spec.edition"),
+    printcolumn(name = "Secret", type_ = "string", priority = 1, json_path = ".spec.credentials.secretRef.name"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.regionId) != has(self.endpoint)")
+        .message("set exactly one of regionId (usual) and endpoint (a gateway or a test server)"),
+    validation = Rule::new("!has(oldSelf.regionId) || (has(self.regionId) && self.regionId == oldSelf.regionId)")
+        .message("regionId cannot change, it says which jobs the ids mean: create another DataWorksAccount and point accountRef at it"),
+    validation = Rule::new("!has(self.quota) || self.edition == 'Enterprise' || ((!has(self.quota.readsPerSecond) || self.quota.readsPerSecond <= 5) && (!has(self.quota.writesPerSecond) || self.quota.writesPerSecond <= 5) && (self.edition != 'Basic' || !has(self.quota.callsPerDay) || self.quota.callsPerDay <= 100))")
+        .message("only edition Enterprise allows more than 5 calls per second; edition Basic allows 100 calls a day, failed ones included")
+)]
+pub struct DataWorksAccountSpec {
+    /// regionId is the region of the jobs, e.g. cn-shanghai. Exactly one of regionId and endpoint. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z]{2,}(-[a-z0-9]+)+$"))]
+    pub region_id: Option<String>,
+    /// endpoint is the https URL of a gateway, instead of regionId; http only for a loopback host, where the operator allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    #[x_kube(
+        validation = Rule::new("isURL(self) && url(self).getHostname() != '' && (url(self).getScheme() == 'https' || (url(self).getScheme() == 'http' && url(self).getHostname() in ['127.0.0.1','localhost','::1','[::1]']))")
+            .message("endpoint is an https URL; http is only for a loopback host and only where the operator allows it"),
+        validation = Rule::new("!isURL(self) || (url(self).getEscapedPath() in ['', '/'] && url(self).getQuery().size() == 0 && !self.contains('@') && !self.contains('#'))")
+            .message("endpoint is a scheme and a host, without path, query, fragment or user name")
+    )]
+    pub endpoint: Option<String>,
+    /// edition of DataWorks that the account has bought: it sets the quota. Basic: 5 calls a second and 100 a day; Standard and Professional: 5 a second; Enterprise: 50 reads and 20 writes a second.
+    pub edition: Edition,
+    /// quota lowers or corrects what the edition allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<AccountQuota>,
+    /// credentials to sign calls with.
+    pub credentials: Credentials,
+}
+
+/// Editions of DataWorks.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edition {
+    /// 5 calls a second, 100 calls a day.
+    Basic,
+    /// 5 calls a second.
+    Standard,
+    /// 5 calls a second.
+    Professional,
+    /// 50 reads and 20 writes a second.
+    Enterprise,
+}
+
+/// Limits that differ from the edition's.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountQuota {
+    /// readsPerSecond, 1 to 1000. In editions with one limit, the lower of reads and writes is the limit of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub reads_per_second: Option<i32>,
+    /// writesPerSecond, 1 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub writes_per_second: Option<i32>,
+    /// callsPerDay, 1 to 100000000, failed calls included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub calls_per_day: Option<i32>,
+}
+
+/// Where the access key comes from.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// secretRef names a Secret in the account's own namespace that holds an access key.
+    pub secret_ref: SecretRef,
+}
+
+/// A Secret with an access key.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// accessKeyIdKey is the Secret's key that holds the AccessKey ID.
+    #[serde(default = "access_key_id")]
+    #[schemars(length(min = 1, max = 253))]
+    pub access_key_id_key: String,
+    /// accessKeySecretKey is the Secret's key that holds the AccessKey secret.
+    #[serde(default = "access_key_secret")]
+    #[schemars(length(min = 1, max = 253))]
+    pub access_key_secret_key: String,
+}
+
+fn access_key_id() -> String {
+    "accessKeyId".to_owned()
+}
+
+fn access_key_secret() -> String {
+    "accessKeySecret".to_owned()
+}

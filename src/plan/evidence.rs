@@ -1,0 +1,71 @@
+//! What a look says of a start: a sign, no sign, or nothing yet.
+
+use jiff::Timestamp;
+
+use super::observed::{Observed, Reading, Seen, after};
+use crate::api::{LastStart, PendingStart};
+use crate::dataworks::model::JobState;
+
+/// The job before the call.
+#[derive(Clone, Copy, Debug)]
+pub struct Baseline<'a> {
+    /// Largest `StartedTime` known.
+    pub started: Option<i64>,
+    /// The cloud's word. `None`: it could not be read, so nothing seen later proves anything.
+    pub word: Option<&'a str>,
+}
+
+impl<'a> From<&'a PendingStart> for Baseline<'a> {
+    fn from(record: &'a PendingStart) -> Self {
+        Self { started: record.baseline_started_time, word: record.baseline_job_status.as_deref() }
+    }
+}
+
+impl<'a> From<&'a LastStart> for Baseline<'a> {
+    fn from(record: &'a LastStart) -> Self {
+        Self { started: record.baseline_started_time, word: record.baseline_job_status.as_deref() }
+    }
+}
+
+/// What a look says of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// It took effect: by us or by somebody else, the job was started after the baseline.
+    Sign,
+    /// A look late enough to count shows no effect.
+    NoSign,
+    /// No look late enough yet.
+    TooEarly,
+    /// Reading is refused.
+    Blind,
+}
+
+/// Weighs the last look that was made after our own last call.
+///
+/// Where `StartedTime` is read, only its growth is a sign. A status word is a sign only where there is none, in a look
+/// made at least the settle time after the call, and only if it changed from a baseline that was not running.
+#[must_use]
+pub fn weigh(seen: &Observed, reading: Option<&Reading>, baseline: Baseline<'_>, now: Timestamp) -> Evidence {
+    let Some(reading) = reading else { return Evidence::TooEarly };
+    let settled = reading.at >= after(seen.call_at.unwrap_or(now), seen.settings.settle);
+    let without_sign = if settled { Evidence::NoSign } else { Evidence::TooEarly };
+    match &reading.seen {
+        Seen::Refused(_) => Evidence::Blind,
+        Seen::Failed(_) => Evidence::TooEarly,
+        Seen::NotFound(_) => without_sign,
+        Seen::Job(view) => {
+            let Some(word) = baseline.word else { return without_sign };
+            let sign = match view.started {
+                Some(started) => baseline.started.is_none_or(|before| started > before),
+                None => settled && baseline.started.is_none() && began(word, &view.word),
+            };
+            if sign { Evidence::Sign } else { without_sign }
+        }
+    }
+}
+
+fn began(before: &str, word: &str) -> bool {
+    let was_running = JobState::of(before) == JobState::Running;
+    let ran = matches!(JobState::of(word), JobState::Running | JobState::Finished | JobState::Failed);
+    !was_running && ran && before != word
+}

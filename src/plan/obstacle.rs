@@ -1,0 +1,71 @@
+//! What stands in the way of a call, and how long.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::action::{Plan, Stance, rest, until_then};
+use super::backoff::LONGEST;
+use super::observed::{Account, Key, Observed, after};
+use super::problem::Problem;
+use super::trigger::requested_tokens;
+
+/// The failure that is still waited out, and until when. A changed spec, a new token, or another account or Secret end
+/// the slow retry of a refusal at once; nothing shortens a backoff.
+pub(super) fn retry_wait(seen: &Observed, now: Timestamp) -> Option<(Problem, Timestamp)> {
+    let next = seen.record.next_attempt_time.as_ref()?.0.min(after(now, LONGEST));
+    let error = seen.record.last_error.as_ref()?;
+    let problem = Problem::of_record(error);
+    let tokens = requested_tokens(seen);
+    let changed = error.generation != seen.object.generation
+        || error.credentials_version != seen.credentials_version()
+        || tokens.iter().any(|t| !error.rerun_tokens.contains(t));
+    (now < next && !(problem.needs_a_person() && changed)).then_some((problem, next))
+}
+
+/// The failure that is still waited out, as a plan. The Secret is looked at meanwhile.
+pub(super) fn blocked(seen: &Observed, now: Timestamp) -> Option<Plan> {
+    let (problem, until) = retry_wait(seen, now)?;
+    let stalled = problem.needs_a_person();
+    let wake = if stalled { look_at_secret(seen, until, now) } else { until };
+    Some(until_then(Stance::Blocked { problem, stalled, until: Some(until) }, wake))
+}
+
+pub(super) fn without_account(seen: &Observed, now: Timestamp) -> Plan {
+    match &seen.account {
+        Account::Invalid(why) => {
+            rest(Stance::Blocked { problem: Problem::AccountInvalid(why.clone()), stalled: true, until: None })
+        }
+        Account::Absent | Account::Found { .. } => {
+            missing(seen, Problem::AccountNotFound(seen.spec.account_ref.name.clone()), now)
+        }
+    }
+}
+
+pub(super) fn without_key(seen: &Observed, now: Timestamp) -> Plan {
+    let why = match &seen.key {
+        Key::Missing(why) => why.clone(),
+        Key::Ready { .. } => String::new(),
+    };
+    missing(seen, Problem::CredentialsMissing(why), now)
+}
+
+/// Git tools apply everything at once, in any order: a person is asked only after a grace.
+fn missing(seen: &Observed, problem: Problem, now: Timestamp) -> Plan {
+    let since = seen.missing_since.unwrap_or(now);
+    let end = after(since, seen.settings.grace);
+    let stalled = now >= end;
+    let again = look_at_secret(seen, Timestamp::MAX, now);
+    let until = if stalled { again } else { again.min(end) };
+    until_then(Stance::Blocked { problem, stalled, until: None }, until)
+}
+
+/// While a job waits for a credential, its Secret is read again every 5 s for 10 minutes, then every 30 s.
+fn look_at_secret(seen: &Observed, until: Timestamp, now: Timestamp) -> Timestamp {
+    let waiting_since = match (&seen.key, &seen.record.last_error) {
+        (Key::Ready { .. }, Some(error)) => error.time.0,
+        (Key::Ready { .. } | Key::Missing(_), _) => seen.missing_since.unwrap_or(now),
+    };
+    let long = now.duration_since(waiting_since).unsigned_abs() > Duration::from_secs(600);
+    until.min(after(now, Duration::from_secs(if long { 30 } else { 5 })))
+}

@@ -1,0 +1,204 @@
+//! What stands in the way, and how it shows: the one table of reason, message, event and label.
+
+use std::time::Duration;
+
+use super::backoff::{SLOW, delay};
+use crate::api::LastError;
+use crate::api::condition::Reason;
+use crate::dataworks::error::{Error, ErrorKind, Operation, classify};
+
+/// What stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// No DataWorksAccount of this name.
+    AccountNotFound(String),
+    /// Its endpoint is refused; says why.
+    AccountInvalid(String),
+    /// It means another job now.
+    AccountChanged,
+    /// The Secret or a key in it is missing or malformed; says what.
+    CredentialsMissing(String),
+    /// The cloud, or the way to it.
+    Cloud(CloudProblem),
+}
+
+/// A failed call, as status keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudProblem {
+    /// Its kind.
+    pub kind: ErrorKind,
+    /// Name of the operation.
+    pub operation: String,
+    /// The cloud's code.
+    pub code: Option<String>,
+    /// The cloud's message.
+    pub message: Option<String>,
+    /// The cloud's RequestId.
+    pub request_id: Option<String>,
+}
+
+/// How a problem shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Face {
+    /// The one word.
+    pub reason: Reason,
+    /// What happened and what to do.
+    pub message: String,
+    /// A person should be told: the event is a Warning.
+    pub warning: bool,
+}
+
+impl Problem {
+    /// The problem that a stored error is.
+    #[must_use]
+    pub fn of_record(error: &LastError) -> Self {
+        let status = error.http_status.and_then(|s| u16::try_from(s).ok());
+        let kind = status.map_or(ErrorKind::Server, |s| classify(error.code.as_deref(), error.message.as_deref(), s));
+        Self::Cloud(CloudProblem {
+            kind,
+            operation: error.operation.clone(),
+            code: error.code.clone(),
+            message: error.message.clone(),
+            request_id: error.request_id.clone(),
+        })
+    }
+
+    /// The problem that a failed call is.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
+        Self::Cloud(CloudProblem {
+            kind: error.kind,
+            operation: error.operation.action().to_owned(),
+            code: error.code.clone(),
+            message: error.message.clone(),
+            request_id: error.request_id.clone(),
+        })
+    }
+
+    /// It does not pass by itself: it is Stalled, and its retry is the slow one.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::AccountNotFound(_) | Self::AccountInvalid(_) | Self::AccountChanged | Self::CredentialsMissing(_) => {
+                true
+            }
+            Self::Cloud(cloud) => match cloud.kind {
+                ErrorKind::Denied
+                | ErrorKind::Expired
+                | ErrorKind::ClockSkew
+                | ErrorKind::NotFound
+                | ErrorKind::Invalid
+                | ErrorKind::CallerUnknown => true,
+                ErrorKind::Throttled | ErrorKind::DailyLimit | ErrorKind::NonceUsed | ErrorKind::Server => false,
+            },
+        }
+    }
+
+    /// How it shows.
+    #[must_use]
+    pub fn face(&self) -> Face {
+        let (reason, message, warning) = match self {
+            Self::AccountNotFound(name) => (
+                Reason::AccountNotFound,
+                format!("DataWorksAccount \"{name}\" does not exist in this namespace: create it, or correct spec.accountRef"),
+                true,
+            ),
+            Self::AccountInvalid(why) => (Reason::AccountInvalid, format!("the DataWorksAccount cannot be used: {why}"), true),
+            Self::AccountChanged => (
+                Reason::AccountChanged,
+                "the DataWorksAccount now means another region, so another job; nothing is started for it: set a new rerun token to start it there, or point accountRef back".to_owned(),
+                true,
+            ),
+            Self::CredentialsMissing(why) => (Reason::CredentialsMissing, why.clone(), true),
+            Self::Cloud(cloud) => cloud.face(),
+        };
+        Face { reason, message, warning }
+    }
+}
+
+impl CloudProblem {
+    fn face(&self) -> (Reason, String, bool) {
+        let (reason, hint, warning) = match self.kind {
+            ErrorKind::Throttled => (Reason::Throttled, "it is sent again in its turn", false),
+            ErrorKind::DailyLimit => (Reason::DailyLimitReached, "calls go on after midnight, UTC+8", true),
+            ErrorKind::Denied => (Reason::AccessDenied, self.denied_hint(), true),
+            ErrorKind::Expired => (Reason::CredentialsExpired, "put a new security token into the Secret", true),
+            ErrorKind::ClockSkew => {
+                (Reason::ClockSkew, "correct the clock of the node that the operator runs on", true)
+            }
+            ErrorKind::NotFound => {
+                (Reason::JobNotFound, "correct spec.diJobId, or the account's region", true)
+            }
+            ErrorKind::Invalid => (Reason::StartRejected, "correct the spec, or mend the job in DataWorks", true),
+            ErrorKind::CallerUnknown => {
+                (Reason::CallerUnknown, "the credentials carry no user id: use the key of a RAM user", true)
+            }
+            ErrorKind::NonceUsed => {
+                (Reason::ResolvingStart, "an earlier copy of the request arrived; its effect is looked for", false)
+            }
+            ErrorKind::Server => (Reason::CloudUnavailable, "it is tried again with backoff", false),
+        };
+        (reason, format!("{}; {hint}", self.fact()), warning)
+    }
+
+    /// Operation, code, message and RequestId.
+    fn fact(&self) -> String {
+        let mut fact = format!("{} failed", self.operation);
+        for (before, part) in [(": ", &self.code), (": ", &self.message)] {
+            if let Some(part) = part {
+                fact.push_str(before);
+                fact.extend(part.chars().take(240));
+            }
+        }
+        if let Some(id) = &self.request_id {
+            fact.push_str(" (RequestId ");
+            fact.push_str(id);
+            fact.push(')');
+        }
+        fact
+    }
+
+    fn denied_hint(&self) -> &'static str {
+        match self.code.as_deref().unwrap_or_default() {
+            "Forbidden.Access" => {
+                "the edition that the account has bought does not allow this call, or the key may not make it: check the edition, or use another key in the Secret"
+            }
+            code if code.starts_with("InvalidAccessKeyId") => "the cloud does not know this AccessKey ID: correct the Secret",
+            code if code.contains("Signature") => "the AccessKey secret does not fit its ID: correct the Secret",
+            _ => "let the key's RAM user call dataworks:StartDIJob and GetDIJob and make it a member of the workspace, or use another key in the Secret",
+        }
+    }
+}
+
+/// How long to wait after `attempts` failures in a row, the last of them `error`; `None`: one new attempt at once,
+/// mended by a fresh clock or key.
+#[must_use]
+pub fn retry_after(error: &Error, before: Option<&LastError>, attempts: i32, jitter: f64) -> Option<Duration> {
+    let problem = Problem::of(error);
+    let was_the_same = before.is_some_and(|b| Problem::of_record(b).face().reason == problem.face().reason);
+    match error.kind {
+        ErrorKind::Expired | ErrorKind::ClockSkew => was_the_same.then_some(SLOW),
+        ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::CallerUnknown => Some(SLOW),
+        ErrorKind::Server | ErrorKind::NonceUsed => Some(delay(attempts, jitter)),
+        ErrorKind::Throttled | ErrorKind::DailyLimit => None, // the governor waits
+    }
+}
+
+/// Whether a refused read means that reading is refused, so that a start goes on without it, rather than that it fails
+/// for a passing reason or that a start would fail as well.
+#[must_use]
+pub fn read_is_refused(error: &Error) -> bool {
+    debug_assert_eq!(error.operation, Operation::GetDiJob);
+    match error.kind {
+        ErrorKind::Denied | ErrorKind::Invalid => true,
+        // A gateway that knows StartDIJob alone may answer with a page of its own.
+        ErrorKind::Server => error.http_status.is_some_and(|s| (400..500).contains(&s)),
+        ErrorKind::Throttled
+        | ErrorKind::DailyLimit
+        | ErrorKind::Expired
+        | ErrorKind::ClockSkew
+        | ErrorKind::NotFound
+        | ErrorKind::NonceUsed
+        | ErrorKind::CallerUnknown => false,
+    }
+}

@@ -1,0 +1,154 @@
+//! What is done about a start whose effect is not known: resolve one without an answer, confirm an accepted one.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::action::{Action, Plan, Rest, Stance, Verdict, look, rest, settle, until_then, with_turn};
+use super::decide::rest_of;
+use super::evidence::{Baseline, Evidence, weigh};
+use super::inputs::inputs_of;
+use super::observed::{JobRef, Key, Lane, Observed, Reading, Seen, after};
+use super::obstacle::{blocked, retry_wait, without_key};
+use super::trigger::{Trigger, requested_tokens};
+use whole_seconds;
+use crate::api::{LastStart, OnUnknown, PendingStart};
+
+/// A start may have run: look for a sign, send an ordinary one again, or close the matter when it can no longer run.
+pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef, now: Timestamp) -> Plan {
+    let job = JobRef { region: pending.region.clone(), di_job_id: pending.di_job_id };
+    let expiry = seen.expiry(pending.signed_time.0);
+    let stance = Stance::Resolving(expiry);
+    let Key::Ready { id: key_id, .. } = &seen.key else { return without_key(seen, now) };
+    let reading = seen.look_at(&job);
+    let evidence = weigh(seen, reading, Baseline::from(pending), now);
+    if evidence == Evidence::Sign {
+        return settle(Verdict::Confirmed);
+    }
+    // An account that now means another region cannot read this job any more.
+    let readable = job.region == spec_job.region;
+    let forced = pending.is_forced() || seen.spec.on_unknown == OnUnknown::Hold;
+    let never_again = forced || !readable || evidence == Evidence::Blind || !still_wanted(seen, pending, spec_job);
+    let called = seen.call_at.unwrap_or(now);
+    if never_again || seen.spec.suspend {
+        return close(seen, reading, &job, &Closing { expiry, called, readable, for_good: never_again, stance }, now);
+    }
+    if let Some(plan) = blocked(seen, now) {
+        return plan;
+    }
+    let settled = after(called, seen.settings.settle);
+    if now < settled {
+        return until_then(stance, settled);
+    }
+    let fresh = reading.is_some_and(|r| now < after(r.at, Duration::from_secs(60)));
+    if evidence != Evidence::NoSign || !fresh {
+        return look(seen, &job, stance);
+    }
+    // The gateway refuses a nonce that it has seen, which can only prevent a double.
+    let age = seen.cloud_time(now).duration_since(pending.signed_time.0);
+    let same_bytes = age < SAME_NONCE && pending.key_id == *key_id && !pending.answered;
+    if !same_bytes && age < SAME_NONCE && !pending.answered {
+        // Under another key the first copy is not refused as a repetition: wait until it is old.
+        return until_then(stance, after(now, (SAME_NONCE - age).unsigned_abs()));
+    }
+    with_turn(seen, Lane::Start, stance, || {
+        let mut again = PendingStart {
+            attempt: pending.attempt.saturating_add(1),
+            holder: seen.holder.clone(),
+            lease_transitions: seen.lease_transitions,
+            ..pending.clone()
+        };
+        if !same_bytes {
+            again.nonce.clone_from(&seen.fresh_nonce);
+            again.signed_time = whole_seconds(seen.cloud_time(now));
+            again.key_id.clone_from(key_id);
+            again.answered = false;
+        }
+        Action::Start(Box::new(again))
+    })
+}
+
+/// While a signature is younger than this, a resend bears its nonce: nonces are remembered at least that long.
+const SAME_NONCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// What was asked for when the record was written is still asked for.
+fn still_wanted(seen: &Observed, pending: &PendingStart, job: &JobRef) -> bool {
+    let tokens = requested_tokens(seen);
+    pending.di_job_id == job.di_job_id
+        && pending.inputs == inputs_of(&seen.spec)
+        && pending.rerun_tokens.iter().all(|t| tokens.contains(t))
+        && (pending.trigger != Trigger::Rerun.as_str() || !pending.rerun_tokens.is_empty())
+}
+
+/// How the matter of a start that is not sent again ends.
+struct Closing {
+    expiry: Timestamp,
+    called: Timestamp,
+    readable: bool,
+    for_good: bool,
+    stance: Stance,
+}
+
+/// Not sent again, for good or while suspended: look at 30 s, 1, 2, 4, 8 minutes and when the signature has expired,
+/// then, if it is for good, close it as unknown.
+fn close(seen: &Observed, reading: Option<&Reading>, job: &JobRef, how: &Closing, now: Timestamp) -> Plan {
+    let settled = seen.settings.settle;
+    let end = how.expiry.max(after(how.called, settled));
+    let looked_past = |at: Timestamp| reading.is_some_and(|r| r.at >= at && !matches!(r.seen, Seen::Failed(_)));
+    let over = now >= end && (!how.readable || looked_past(end));
+    if over && how.for_good {
+        return settle(Verdict::Unknown);
+    }
+    if over {
+        return rest(how.stance.clone());
+    }
+    let doubled = (0..5_u32).map(|n| after(how.called, settled.saturating_mul(1 << n))).filter(|at| *at < end);
+    let steps: Vec<Timestamp> = doubled.filter(|_| how.readable).chain([end]).collect();
+    let missed = steps.iter().filter(|at| **at <= now).next_back().is_some_and(|at| !looked_past(*at));
+    if !missed {
+        return until_then(how.stance.clone(), steps.into_iter().find(|at| *at > now).unwrap_or(end));
+    }
+    match retry_wait(seen, now) {
+        Some((_, until)) => until_then(how.stance.clone(), until),
+        None => look(seen, job, how.stance.clone()),
+    }
+}
+
+/// The last start, if it was accepted and its effect is still being looked for.
+pub(super) fn unconfirmed<'a>(seen: &'a Observed, job: &JobRef) -> Option<&'a LastStart> {
+    let applied = seen.record.applied.as_ref()?;
+    let last = seen.record.last_start.as_ref()?;
+    let same_job = applied.region == job.region && applied.di_job_id == job.di_job_id;
+    let seen_at_rest = !matches!(rest_of(&seen.record), Rest::Running | Rest::Finished | Rest::Failed);
+    let open = last.outcome == "Accepted" || (last.outcome == "Confirmed" && seen_at_rest);
+    (same_job && open && last.confirmation.is_none()).then_some(last)
+}
+
+/// Looks for the effect of an accepted start: after 2 s, then at doubled times, until the confirm timeout.
+pub(super) fn confirm(seen: &Observed, last: &LastStart, job: &JobRef, now: Timestamp) -> Plan {
+    let called = seen.call_at.unwrap_or(now);
+    let deadline = after(called, seen.settings.confirm);
+    let stance = Stance::Confirming(deadline);
+    let reading = seen.look_at(job);
+    if last.outcome == "Accepted" {
+        if last.baseline_job_status.is_none() {
+            return settle(Verdict::Unreadable); // reading was refused before the call: no read can prove anything
+        }
+        match weigh(seen, reading, Baseline::from(last), now) {
+            Evidence::Sign => return settle(Verdict::Confirmed),
+            Evidence::Blind => return settle(Verdict::Unreadable),
+            Evidence::NoSign | Evidence::TooEarly => {}
+        }
+    }
+    if reading.is_some_and(|r| r.at >= deadline && !matches!(r.seen, Seen::Failed(_))) {
+        return settle(Verdict::TimedOut);
+    }
+    if !matches!(seen.key, Key::Ready { .. }) {
+        return without_key(seen, now);
+    }
+    let step = |n: u32| after(called, Duration::from_secs(2 << n)).min(deadline);
+    let looked = reading.map_or(called, |r| r.at);
+    let next = (0..12).map(step).find(|t| *t > looked).unwrap_or(deadline);
+    let next = next.max(retry_wait(seen, now).map_or(next, |(_, t)| t));
+    if now < next { until_then(stance, next) } else { look(seen, job, stance) }
+}

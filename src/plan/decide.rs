@@ -12,7 +12,7 @@ use super::obstacle::{blocked, retry_wait, without_account, without_key};
 use super::problem::Problem;
 use super::resolve::{confirm, resolve, unconfirmed};
 use super::trigger::{Due, DueStart, Trigger, due};
-use whole_seconds;
+use crate::api::condition::whole_seconds;
 use crate::api::{JobStatus, OnUnknown, PendingStart};
 use crate::dataworks::model::JobState;
 

@@ -11,7 +11,7 @@ use super::inputs::inputs_of;
 use super::observed::{JobRef, Key, Lane, Observed, Reading, Seen, after};
 use super::obstacle::{blocked, retry_wait, without_key};
 use super::trigger::{Trigger, requested_tokens};
-use whole_seconds;
+use crate::api::condition::whole_seconds;
 use crate::api::{LastStart, OnUnknown, PendingStart};
 
 /// A start may have run: look for a sign, send an ordinary one again, or close the matter when it can no longer run.

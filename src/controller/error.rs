@@ -1,0 +1,56 @@
+//! What can fail in a pass besides the cloud: the Kubernetes API.
+
+/// Why a pass could not see or write what it had to. Whatever else is wrong is a value, and reaches status.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request to the Kubernetes API failed. Boxed: kube's error is large.
+    #[error("{doing}: {}", short(source))]
+    Kube {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        source: Box<kube::Error>,
+    },
+    /// The CRD lacks fields that this operator writes.
+    #[error("the CRD dataintegrationjobs.dijob.dev is older than this operator ({0}): apply the CRDs of this version")]
+    OldCrd(String),
+}
+
+impl Error {
+    /// For `map_err`: says what was being done.
+    pub fn kube(doing: &'static str) -> impl FnOnce(kube::Error) -> Self {
+        move |source| Self::Kube { doing, source: Box::new(source) }
+    }
+
+    /// Somebody else wrote the object first: news, not a failure.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Kube { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_conflict()))
+    }
+
+    /// The object is gone.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Kube { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_not_found()))
+    }
+}
+
+/// One line; kube's own text of an API error is the whole `Status` object.
+#[must_use]
+pub fn short(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        other => {
+            let mut text = other.to_string();
+            let mut cause = std::error::Error::source(other);
+            while let Some(inner) = cause {
+                let inner_text = inner.to_string();
+                if !text.contains(&inner_text) {
+                    text = format!("{text}: {inner_text}");
+                }
+                cause = inner.source();
+            }
+            text.replace('\n', " ")
+        }
+    }
+}

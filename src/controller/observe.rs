@@ -1,0 +1,182 @@
+//! Object, account, Secret and memory into one [`Observed`]. No cloud call.
+
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+
+use super::Context;
+use super::error::Error;
+use super::memory::Facts;
+use super::queue::ObjectKey;
+use super::secrets::KeyView;
+use super::turns::BudgetKey;
+use crate::api::{
+    AccountQuota, DataIntegrationJob, DataWorksAccount, Edition, JobStatus, RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION,
+    SecretRef,
+};
+use crate::dataworks::{AccessKey, Endpoint};
+use crate::lease::Role;
+use crate::plan::Observed;
+use crate::plan::observed::{Account, Annotations, Key, Object};
+use crate::quota::Limits;
+
+/// What a pass works on: the object as it is held here, and what a call to the cloud needs.
+#[derive(Debug)]
+pub struct Subject {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// The object that the decision is made on.
+    pub job: Arc<DataIntegrationJob>,
+    /// All that the decision looks at.
+    pub seen: Observed,
+    /// How to call the cloud, if account and key allow it.
+    pub access: Option<Access>,
+}
+
+/// How to call the cloud.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// As whom.
+    pub key: AccessKey,
+    /// On whose budget.
+    pub budget: BudgetKey,
+    /// Where the key came from.
+    pub secret: SecretRef,
+}
+
+/// Observes one object. `None`: it is not known here (any more), or it cannot be read.
+pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, Error> {
+    let Some(job) = ctx.objects.job(key) else { return Ok(None) };
+    let Some(uid) = job.uid() else { return Ok(None) };
+    let account = ctx.objects.account(&key.namespace, &job.spec.account_ref.name);
+    let (view, endpoint) = usable(ctx, account.as_deref());
+    let (key_view, access) = match (account.as_deref(), endpoint) {
+        (Some(account), Some(endpoint)) => key_of(ctx, key, account, endpoint).await?,
+        (_, _) => (Key::Missing(String::new()), None),
+    };
+    let missing = !matches!((&view, &key_view), (Account::Found { .. }, Key::Ready { .. }));
+    let facts = remember(ctx, &uid, &job, missing);
+    let mut record = job.status.clone().unwrap_or_default();
+    let conditions = std::mem::take(&mut record.conditions);
+    if record.uid.as_ref().is_some_and(|of| *of != uid) {
+        record = JobStatus::default(); // a copy of another object's status is no history
+    }
+    let annotation = |name: &str| job.annotations().get(name).cloned();
+    let budget = access.as_ref().map(|a| &a.budget);
+    let (turn, hold) = ctx.turns.standing(budget, &uid);
+    let (holder, lease_transitions) = match &*ctx.role.borrow() {
+        Role::Leader { holder, transitions, .. } => (holder.clone(), *transitions),
+        Role::Follower | Role::Lost => (String::new(), 0),
+    };
+    let cloud_offset = access.as_ref().map(|a| ctx.memory.offset(a.endpoint.host())).unwrap_or_default();
+    let never_sent = record.pending_start.as_ref().is_some_and(|p| p.attempt <= 1 && facts.never_sent.contains(&p.id));
+    let seen = Observed {
+        object: Object {
+            generation: job.metadata.generation.unwrap_or_default(),
+            deleting: job.metadata.deletion_timestamp.is_some(),
+            uid,
+        },
+        spec: job.spec.clone(),
+        annotations: Annotations { rerun: annotation(RERUN_ANNOTATION), force: annotation(RERUN_FORCE_ANNOTATION) },
+        record,
+        conditions,
+        account: view,
+        key: key_view,
+        missing_since: facts.missing_since,
+        reading: facts.reading,
+        call_at: facts.call_at,
+        unrecorded: facts.unrecorded,
+        never_sent,
+        turn,
+        hold,
+        cloud_offset,
+        jitter: ctx.clock.jitter(),
+        fresh_nonce: ctx.clock.nonce(),
+        holder,
+        lease_transitions,
+        settings: ctx.settings,
+    };
+    Ok(Some(Subject { key: key.clone(), job, seen, access }))
+}
+
+/// The same object after an action: the process's own memory is read again, nothing else.
+pub fn refresh(ctx: &Context, subject: &Subject) -> Observed {
+    let uid = &subject.seen.object.uid;
+    let facts = ctx.memory.facts(uid);
+    let (turn, hold) = ctx.turns.standing(subject.access.as_ref().map(|a| &a.budget), uid);
+    let host = subject.access.as_ref().map(|a| a.endpoint.host());
+    Observed {
+        reading: facts.reading,
+        call_at: facts.call_at,
+        turn,
+        hold,
+        cloud_offset: host.map(|h| ctx.memory.offset(h)).unwrap_or_default(),
+        ..subject.seen.clone()
+    }
+}
+
+fn remember(ctx: &Context, uid: &str, job: &DataIntegrationJob, missing: bool) -> Facts {
+    let now = ctx.clock.now();
+    let has_history = job.status.as_ref().is_some_and(|s| s.pending_start.is_some() || s.last_start.is_some());
+    ctx.memory.update(uid, |facts| {
+        if has_history && facts.call_at.is_none() {
+            facts.call_at = Some(now); // not sent in this life: counted from when it was first seen
+        }
+        facts.missing_since = if missing { facts.missing_since.or(Some(now)) } else { None };
+        facts.clone()
+    })
+}
+
+fn usable(ctx: &Context, account: Option<&DataWorksAccount>) -> (Account, Option<Endpoint>) {
+    let Some(account) = account else { return (Account::Absent, None) };
+    let spec = &account.spec;
+    let endpoint = match (&spec.region_id, &spec.endpoint) {
+        (Some(region), _) => Endpoint::of_region(region),
+        (None, Some(url)) => Endpoint::parse(url, &ctx.hosts),
+        (None, None) => return (Account::Invalid("it has neither regionId nor endpoint".to_owned()), None),
+    };
+    match endpoint {
+        Ok(endpoint) => {
+            let uid: String = account.uid().unwrap_or_default().chars().take(8).collect();
+            let version = format!("{uid}.{}", account.metadata.generation.unwrap_or_default());
+            (Account::Found { region: endpoint.identity(), version }, Some(endpoint))
+        }
+        Err(problem) => (Account::Invalid(problem.to_string()), None),
+    }
+}
+
+async fn key_of(
+    ctx: &Context,
+    key: &ObjectKey,
+    account: &DataWorksAccount,
+    endpoint: Endpoint,
+) -> Result<(Key, Option<Access>), Error> {
+    let from = &account.spec.credentials.secret_ref;
+    Ok(match ctx.secrets.key(&key.namespace, from).await? {
+        KeyView::Missing(why) => (Key::Missing(why), None),
+        KeyView::Ready(access_key, version) => {
+            let budget = BudgetKey { endpoint: endpoint.host().to_owned(), key_id: access_key.id.clone() };
+            ctx.turns.state(&budget, &account.uid().unwrap_or_default(), limits(account));
+            let id = access_key.id.clone();
+            (Key::Ready { id, version }, Some(Access { endpoint, key: access_key, budget, secret: from.clone() }))
+        }
+    })
+}
+
+/// What the edition allows, lowered or corrected by `quota`. Source: the quota table of the page "Use OpenAPI".
+fn limits(account: &DataWorksAccount) -> Limits {
+    let AccountQuota { reads_per_second, writes_per_second, calls_per_day } =
+        account.spec.quota.clone().unwrap_or_default();
+    let day = calls_per_day.and_then(|n| u32::try_from(n).ok());
+    let shared = reads_per_second.into_iter().chain(writes_per_second).min().map_or(5.0, f64::from);
+    match account.spec.edition {
+        Edition::Basic => Limits::shared(shared, Some(day.unwrap_or(100))),
+        Edition::Standard | Edition::Professional => Limits::shared(shared, day),
+        Edition::Enterprise => Limits {
+            calls_per_day: day,
+            ..Limits::split(reads_per_second.map_or(50.0, f64::from), writes_per_second.map_or(20.0, f64::from))
+        },
+    }
+}

@@ -1,0 +1,114 @@
+//! The driver of one pass.
+
+use jiff::Timestamp;
+
+use super::Context;
+use super::error::Error;
+use super::execute::execute;
+use super::observe::{Subject, observe, refresh};
+use super::queue::ObjectKey;
+use super::record::write_status;
+use crate::plan::notice::notices;
+use crate::plan::{Action, Next, Outcome, Plan, Stance, Verdict, Wait, decide, next_status};
+use crate::plan::observed::Answer;
+use crate::plan::trigger::Trigger;
+use crate::telemetry::{self, Ended, StatusWrite};
+
+/// Actions of one object in a row, before others have their turn: look, turn, start, and some to spare.
+const ACTIONS: usize = 8;
+
+/// When the object is passed again, apart from changes that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requeue {
+    /// Nothing to wait for but a change.
+    OnChange,
+    /// At that time.
+    At(Timestamp),
+    /// At once.
+    Again,
+}
+
+/// All that is read, decided, done and recorded for one object. The only caller of [`execute`].
+///
+/// # Errors
+/// Only if the Kubernetes API could not be read or written; whatever else is wrong is a value, and reaches status.
+pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
+    for _ in 0..ACTIONS {
+        let Some(subject) = observe(ctx, key).await? else { return Ok(Requeue::OnChange) };
+        ctx.crd.check(ctx, key).await?;
+        let plan = decide(&subject.seen, ctx.clock.now());
+        if plan.stance == Stance::Foreign {
+            tracing::warn!("status holds the record of a newer operator: the object is left alone");
+            return Ok(Requeue::OnChange);
+        }
+        tracing::debug!(action = ?plan.action, stance = ?plan.stance, "decided");
+        let next = step(ctx, subject, plan).await?;
+        match (&next.plan.action, next.plan.wait) {
+            (Action::Nothing, Wait::OnChange | Wait::OnTurn) => return Ok(Requeue::OnChange),
+            (Action::Nothing, Wait::Until(at)) => return Ok(Requeue::At(at)),
+            (_, _) => {} // more to do
+        }
+    }
+    Ok(Requeue::Again)
+}
+
+/// One action, and its record.
+async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, Error> {
+    let uid = subject.seen.object.uid.clone();
+    let (outcome, committed) = execute(ctx, &subject, &plan).await?;
+    if let Some(job) = committed {
+        subject.job = job;
+    }
+    subject.seen = refresh(ctx, &subject);
+    let next = next_status(&subject.seen, &plan, &outcome, ctx.clock.now());
+    ctx.turns.keep_only(&uid, next.plan.lane);
+    let at_rest = matches!(next.plan.action, Action::Nothing);
+    // A short wait for a turn is not worth a write; one that a person should know of is.
+    let short_wait = next.plan.wait == Wait::OnTurn && !is_told(&next);
+    if next.must_write || (at_rest && !short_wait) {
+        write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
+        ctx.memory.update(&uid, |facts| facts.unrecorded = None);
+        for notice in notices(&subject.seen, &plan.action, &next.status) {
+            ctx.events.send(&subject.job, notice);
+        }
+        count(ctx, &plan, &outcome);
+    }
+    Ok(next)
+}
+
+fn is_told(next: &Next) -> bool {
+    next.status.conditions.iter().any(|c| c.type_ == crate::api::condition::ConditionType::Throttled.as_str())
+}
+
+fn count(ctx: &Context, plan: &Plan, outcome: &Outcome) {
+    let of = |pending: &crate::api::PendingStart| match Trigger::of(&pending.trigger) {
+        Some(Trigger::Rerun) | None => telemetry::Trigger::Rerun,
+        Some(Trigger::FirstApply) => telemetry::Trigger::FirstApply,
+        Some(Trigger::SpecChange) => telemetry::Trigger::SpecChange,
+    };
+    let answered = match (outcome, &plan.action) {
+        (Outcome::Answered(answered), _) | (_, Action::Settle(Verdict::Answered(answered))) => answered,
+        (Outcome::NotSent, Action::Start(pending)) => {
+            return ctx.metrics.start(of(pending), telemetry::StartOutcome::NotSent);
+        }
+        (_, _) => return,
+    };
+    let outcome = match &answered.answer {
+        Answer::Accepted { .. } => telemetry::StartOutcome::Accepted,
+        Answer::Failed(error) => match error.ran() {
+            crate::dataworks::Ran::May => telemetry::StartOutcome::Unknown,
+            crate::dataworks::Ran::DidNot if error.never_left() => telemetry::StartOutcome::NotSent,
+            crate::dataworks::Ran::DidNot => telemetry::StartOutcome::Rejected,
+        },
+    };
+    ctx.metrics.start(of(&answered.pending), outcome);
+}
+
+/// The result of a pass, as a metric.
+pub fn ended(result: &Result<Requeue, Error>) -> Ended {
+    match result {
+        Ok(_) => Ended::Ok,
+        Err(error) if error.is_conflict() => Ended::Conflict,
+        Err(_) => Ended::Error,
+    }
+}

@@ -1,0 +1,75 @@
+//! Writes status, guarded by the version that was decided on.
+
+use std::sync::Arc;
+
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt as _};
+use serde_json::json;
+
+use super::Context;
+use super::error::Error;
+use super::queue::ObjectKey;
+use crate::api::{DataIntegrationJob, JobStatus};
+use crate::telemetry::{Ended, StatusWrite};
+
+/// The one field manager of our status.
+pub const MANAGER: &str = "dijob-operator";
+
+/// Applies the whole status under the resourceVersion of `job`; equal status sends nothing.
+///
+/// # Errors
+/// A conflict means that somebody wrote the object since: nothing was changed, and the object was read again.
+pub async fn write_status(
+    ctx: &Context,
+    key: &ObjectKey,
+    job: &DataIntegrationJob,
+    next: &JobStatus,
+    kind: StatusWrite,
+) -> Result<Option<Arc<DataIntegrationJob>>, Error> {
+    if job.status.as_ref() == Some(next) {
+        return Ok(None);
+    }
+    let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    let body = json!({
+        "apiVersion": DataIntegrationJob::api_version(&()),
+        "kind": DataIntegrationJob::kind(&()),
+        "metadata": { "name": key.name, "resourceVersion": job.resource_version() },
+        "status": next,
+    });
+    let how = PatchParams::apply(MANAGER).force();
+    let written = api.patch_status(&key.name, &how, &Patch::Apply(&body)).await;
+    let written = written.map_err(Error::kube("cannot write status"));
+    ctx.metrics.status_write(kind, match &written {
+        Ok(_) => Ended::Ok,
+        Err(error) if error.is_conflict() => Ended::Conflict,
+        Err(_) => Ended::Error,
+    });
+    match written {
+        Ok(job) => Ok(Some(ctx.objects.put_job(job))),
+        Err(error) => {
+            read_again(ctx, key).await;
+            Err(error)
+        }
+    }
+}
+
+/// After a write that failed, the view here may be old: the next pass decides on a fresh one.
+async fn read_again(ctx: &Context, key: &ObjectKey) {
+    let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    match api.get_opt(&key.name).await {
+        Ok(Some(job)) => {
+            ctx.objects.put_job(job);
+        }
+        Ok(None) => ctx.objects.remove_job(key),
+        Err(error) => tracing::debug!(error = super::error::short(&error), "cannot read the object again"),
+    }
+}
+
+/// A reference for events.
+pub fn reference<K>(object: &K) -> k8s_openapi::api::core::v1::ObjectReference
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    object.object_ref(&())
+}

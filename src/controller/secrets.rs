@@ -1,0 +1,102 @@
+//! Access keys, read from Secrets by `get` alone: no right to list or watch them is asked for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+
+use super::error::Error;
+use crate::api::SecretRef;
+use crate::clock::Clock;
+use crate::dataworks::AccessKey;
+
+/// A Secret is not read more often than this, whatever the number of jobs that need it.
+const FRESH: Duration = Duration::from_secs(4);
+
+/// What a Secret gave.
+#[derive(Clone, Debug)]
+pub enum KeyView {
+    /// The access key, and a version that changes with the Secret.
+    Ready(AccessKey, String),
+    /// Why there is none, and what to do.
+    Missing(String),
+}
+
+type Entry = Arc<tokio::sync::Mutex<Option<(Duration, Option<Secret>)>>>;
+
+/// A cache of seconds.
+#[derive(Debug)]
+pub struct Secrets {
+    client: Client,
+    clock: Clock,
+    entries: Mutex<BTreeMap<(String, String), Entry>>,
+}
+
+impl Secrets {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(client: Client, clock: Clock) -> Self {
+        Self { client, clock, entries: Mutex::default() }
+    }
+
+    /// The access key that `from` names in `namespace`.
+    ///
+    /// # Errors
+    /// The API server could not be asked.
+    pub async fn key(&self, namespace: &str, from: &SecretRef) -> Result<KeyView, Error> {
+        let entry = self.entry(namespace, &from.name);
+        // One read at a time for one Secret: who waits here takes what the first one read.
+        let mut entry = entry.lock().await;
+        let now = self.clock.elapsed();
+        if entry.as_ref().is_none_or(|(at, _)| now.saturating_sub(*at) > FRESH) {
+            let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+            match api.get_opt(&from.name).await {
+                Ok(secret) => *entry = Some((now, secret)),
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    return Ok(KeyView::Missing(format!(
+                        "the operator may not read Secret \"{}\": bind the ClusterRole dijob-operator-secrets to it in this namespace",
+                        from.name
+                    )));
+                }
+                Err(error) => return Err(Error::kube("cannot read the Secret")(error)),
+            }
+        }
+        Ok(entry.as_ref().map_or_else(|| parse(None, from), |(_, secret)| parse(secret.as_ref(), from)))
+    }
+
+    /// The cloud refused the key: it is read again when it is needed next.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        self.lock().remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    fn entry(&self, namespace: &str, name: &str) -> Entry {
+        self.lock().entry((namespace.to_owned(), name.to_owned())).or_default().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse(secret: Option<&Secret>, from: &SecretRef) -> KeyView {
+    let SecretRef { name, access_key_id_key: id_key, access_key_secret_key: secret_key } = from;
+    let Some(secret) = secret else {
+        return KeyView::Missing(format!(
+            "Secret \"{name}\" does not exist in this namespace: create it with the keys {id_key} and {secret_key}"
+        ));
+    };
+    let text = |key: &str| {
+        let bytes = secret.data.as_ref().and_then(|d| d.get(key)).ok_or_else(|| format!("Secret \"{name}\" has no key {key}: add it"))?;
+        std::str::from_utf8(&bytes.0).map_err(|_| format!("key {key} of Secret \"{name}\" is not text: store the AccessKey as it was given"))
+    };
+    let key = text(id_key)
+        .and_then(|id| text(secret_key).map(|secret| (id, secret)))
+        .and_then(|(id, key)| AccessKey::new(id, key, None).map_err(|problem| format!("Secret \"{name}\": {problem}")));
+    let version = secret.metadata.resource_version.clone().unwrap_or_default();
+    match key {
+        Ok(key) => KeyView::Ready(key, version),
+        Err(why) => KeyView::Missing(why),
+    }
+}

@@ -1,0 +1,251 @@
+//! The async face of the governor: keeps places and permits per object, and says whose turn has come.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::queue::ObjectKey;
+use crate::clock::Clock;
+use crate::dataworks::error::{Error, ErrorKind};
+use crate::plan::observed::{Hold, Turn};
+use crate::quota::{Governor, HeldBy, Lane, Lesson, Limits, Moment, PermitId, Waiter};
+use crate::telemetry::{self, Metrics};
+
+/// A wait that a person should be told of.
+const LONG: Duration = Duration::from_secs(5);
+/// What a refusal without a hint holds: the shortest window that a cloud counts in.
+const NO_HINT: Duration = Duration::from_secs(1);
+
+/// Whose calls are counted together: the endpoint and the access key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BudgetKey {
+    /// Host of the endpoint.
+    pub endpoint: String,
+    /// AccessKey ID.
+    pub key_id: String,
+}
+
+/// Permission for one call.
+#[derive(Debug)]
+pub struct Permit {
+    budget: BudgetKey,
+    lane: Lane,
+    id: PermitId,
+}
+
+#[derive(Debug)]
+struct Budget {
+    governor: Governor,
+    /// What each account that shares it states; the lowest holds.
+    limits: BTreeMap<String, Limits>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    budgets: BTreeMap<BudgetKey, Budget>,
+    waiting: BTreeMap<String, (BudgetKey, Lane, ObjectKey)>,
+    held: BTreeMap<String, Permit>,
+    throttled: BTreeSet<String>,
+}
+
+/// All budgets of this process.
+#[derive(Debug)]
+pub struct Turns {
+    inner: Mutex<Inner>,
+    clock: Clock,
+    metrics: Metrics,
+    /// Something changed that may bring a turn forward.
+    pub changed: Notify,
+}
+
+impl Turns {
+    /// No budget yet.
+    #[must_use]
+    pub fn new(clock: Clock, metrics: Metrics) -> Self {
+        Self { inner: Mutex::default(), clock, metrics, changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Moment {
+        Moment { mono: self.clock.elapsed(), wall: self.clock.now() }
+    }
+
+    /// An account states the limits of its budget.
+    pub fn state(&self, budget: &BudgetKey, account: &str, limits: Limits) {
+        let mut inner = self.lock();
+        let entry = inner
+            .budgets
+            .entry(budget.clone())
+            .or_insert_with(|| Budget { governor: Governor::new(limits), limits: BTreeMap::new() });
+        if entry.limits.get(account) != Some(&limits) {
+            entry.limits.insert(account.to_owned(), limits);
+            if let Some(lowest) = entry.limits.values().copied().reduce(Limits::lowest) {
+                entry.governor.set_limits(lowest);
+            }
+        }
+    }
+
+    /// Asks for a turn; a place once taken is kept.
+    pub fn ask(&self, budget: &BudgetKey, uid: &str, key: &ObjectKey, lane: Lane) {
+        let now = self.now();
+        {
+            let mut guard = self.lock();
+            let inner = &mut *guard;
+            if inner.held.get(uid).is_some_and(|p| p.lane != lane || p.budget != *budget) {
+                inner.give_back(uid, now);
+            }
+            if inner.waiting.get(uid).is_some_and(|(asked, _, _)| asked != budget) {
+                inner.leave(uid);
+            }
+            let Some(entry) = inner.budgets.get_mut(budget) else { return };
+            let waiter = Waiter { uid: uid.to_owned(), namespace: key.namespace.clone() };
+            if lane == Lane::Start && inner.throttled.remove(uid) {
+                entry.governor.ask_front(waiter, lane, now);
+            } else {
+                entry.governor.ask(waiter, lane, now);
+            }
+            inner.waiting.insert(uid.to_owned(), (budget.clone(), lane, key.clone()));
+            inner.grant(&self.metrics, now);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Gives out the turns that are due; says whose came, and when to ask again.
+    pub fn tick(&self) -> (Vec<ObjectKey>, Option<Duration>) {
+        let now = self.now();
+        let mut inner = self.lock();
+        let granted = inner.grant(&self.metrics, now);
+        self.metrics.waiting_turns(inner.waiting.len());
+        let next = inner.budgets.values().filter_map(|b| b.governor.next_at(now)).min();
+        (granted, next)
+    }
+
+    /// Where the object stands, and what holds its whole budget back.
+    #[must_use]
+    pub fn standing(&self, budget: Option<&BudgetKey>, uid: &str) -> (Turn, Option<Hold>) {
+        let now = self.now();
+        let inner = self.lock();
+        let governor = budget.and_then(|b| inner.budgets.get(b)).map(|b| &b.governor);
+        let turn = match (inner.held.get(uid), inner.waiting.get(uid)) {
+            (Some(permit), _) if budget == Some(&permit.budget) => Turn::Held(permit.lane),
+            (_, Some((asked, lane, _))) if budget == Some(asked) => {
+                let wait = governor.and_then(|g| g.standing(uid, now)).map(|s| s.expected_wait);
+                Turn::Waiting { lane: *lane, long: wait.is_some_and(|w| w > LONG) }
+            }
+            (_, _) => Turn::None,
+        };
+        let held = governor.and_then(|g| g.usage(now).held);
+        (turn, held.map(|h| Hold { until: h.until, day: h.by == HeldBy::DailyLimit }))
+    }
+
+    /// Takes the permit that is held, for a call that is made now.
+    pub fn take(&self, uid: &str, lane: Lane) -> Option<Permit> {
+        let mut inner = self.lock();
+        if inner.held.get(uid)?.lane != lane {
+            return None;
+        }
+        inner.held.remove(uid)
+    }
+
+    /// The call leaves now. False: the permit was kept too long and is void.
+    #[must_use]
+    pub fn sent(&self, permit: &Permit) -> bool {
+        let now = self.now();
+        self.lock().budgets.get_mut(&permit.budget).is_some_and(|b| b.governor.sent(permit.id, now))
+    }
+
+    /// The call was never made.
+    pub fn return_unused(&self, permit: Permit) {
+        let now = self.now();
+        self.metrics.permit(label(permit.lane), telemetry::Permit::Returned);
+        if let Some(budget) = self.lock().budgets.get_mut(&permit.budget) {
+            budget.governor.give_back(permit.id, now);
+        }
+        self.changed.notify_one();
+    }
+
+    /// The call is over; its error, if any, teaches.
+    pub fn done(&self, uid: &str, permit: Permit, error: Option<&Error>) {
+        let now = self.now();
+        let lesson = match error.map(|e| (e.kind, e.wait)) {
+            Some((ErrorKind::Throttled, hint)) => Lesson::Throttled { hint: Some(hint.unwrap_or(NO_HINT)) },
+            Some((ErrorKind::DailyLimit, _)) => Lesson::DailyLimit,
+            Some(_) | None => Lesson::Accepted,
+        };
+        let jitter = self.clock.jitter();
+        let mut inner = self.lock();
+        if lesson != Lesson::Accepted && permit.lane == Lane::Start {
+            inner.throttled.insert(uid.to_owned());
+        }
+        if let Some(budget) = inner.budgets.get_mut(&permit.budget) {
+            budget.governor.done(permit.id, now);
+            budget.governor.learn(lesson, permit.lane, now, jitter);
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Gives back what the object has or waits for, unless it is a turn in `wanted`.
+    pub fn keep_only(&self, uid: &str, wanted: Option<Lane>) {
+        let now = self.now();
+        let mut inner = self.lock();
+        if inner.held.get(uid).is_some_and(|p| Some(p.lane) != wanted) {
+            inner.give_back(uid, now);
+            self.changed.notify_one();
+        }
+        if inner.waiting.get(uid).is_some_and(|(_, lane, _)| Some(*lane) != wanted) {
+            inner.leave(uid);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.keep_only(uid, None);
+        self.lock().throttled.remove(uid);
+    }
+}
+
+impl Inner {
+    fn grant(&mut self, metrics: &Metrics, now: Moment) -> Vec<ObjectKey> {
+        let mut keys = Vec::new();
+        for (key, budget) in &mut self.budgets {
+            for grant in budget.governor.grants(now) {
+                metrics.permit(label(grant.lane), telemetry::Permit::Granted);
+                if let Some((_, _, object)) = self.waiting.remove(&grant.uid) {
+                    keys.push(object);
+                }
+                self.held.insert(grant.uid, Permit { budget: key.clone(), lane: grant.lane, id: grant.permit });
+            }
+        }
+        keys
+    }
+
+    fn give_back(&mut self, uid: &str, now: Moment) {
+        if let Some(permit) = self.held.remove(uid)
+            && let Some(budget) = self.budgets.get_mut(&permit.budget)
+        {
+            budget.governor.give_back(permit.id, now);
+        }
+    }
+
+    fn leave(&mut self, uid: &str) {
+        if let Some((key, _, _)) = self.waiting.remove(uid)
+            && let Some(budget) = self.budgets.get_mut(&key)
+        {
+            budget.governor.leave(uid);
+        }
+    }
+}
+
+fn label(lane: Lane) -> telemetry::Lane {
+    match lane {
+        Lane::Start => telemetry::Lane::Start,
+        Lane::Look | Lane::Sweep => telemetry::Lane::Read,
+    }
+}

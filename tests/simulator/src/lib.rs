@@ -1,4 +1,4 @@
-//! DataWorks over HTTP, simulated: for tests, the demo and the bench.
+//! `DataWorks` over HTTP, simulated: for tests, the demo and the bench.
 //!
 //! The [`core`] is pure: `(state, now, request) -> answer`. [`Simulator`] is its shell over loopback sockets, with an API
 //! for tests in the same process and the same over HTTP under `/_sim/` for processes of their own. Another shell may
@@ -14,7 +14,7 @@
 //! 2. A dropped connection is closed and a hanging one is silent at the socket itself.
 //! 3. No secret in any answer of `/_sim/`, in the ledger or in a log line.
 //!
-//! Known so far: version 2020-05-18, signature V1, StartDIJob and GetDIJob. Any other action is refused.
+//! Known so far: version 2020-05-18, signature V1, `StartDIJob` and `GetDIJob`. Any other action is refused.
 
 mod admin;
 pub mod core;

@@ -146,18 +146,20 @@ impl Simulator {
     }
 
     /// Changes a job by hand, or makes it.
-    pub fn put_job(&self, id: i64, patch: &JobPatch) -> Job {
-        self.shared.change(|cloud, now| cloud.put_job(now, id, patch).clone())
+    pub fn put_job(&self, id: i64, patch: &JobPatch) {
+        self.shared.change(|cloud, now| {
+            cloud.put_job(now, id, patch);
+        });
     }
 
     /// A person starts or stops the job in the console.
-    pub fn console(&self, id: i64, act: Console) -> Job {
-        self.put_job(id, &JobPatch { console: Some(act), ..JobPatch::default() })
+    pub fn console(&self, id: i64, act: Console) {
+        self.put_job(id, &JobPatch { console: Some(act), ..JobPatch::default() });
     }
 
-    /// Takes a job away. False: there was none.
-    pub fn remove_job(&self, id: i64) -> bool {
-        self.shared.change(|cloud, _| cloud.remove_job(id))
+    /// Takes a job away, if it is there.
+    pub fn remove_job(&self, id: i64) {
+        self.shared.change(|cloud, _| cloud.remove_job(id));
     }
 
     /// Adds a key of [`ACCOUNT`], or replaces the secret of one.
@@ -171,9 +173,14 @@ impl Simulator {
         self.shared.change(|cloud, _| cloud.put_key(id, key));
     }
 
-    /// Takes a key away. False: there was none.
-    pub fn remove_key(&self, id: &str) -> bool {
-        self.shared.change(|cloud, _| cloud.remove_key(id))
+    /// Gives a key another secret, if it is there; its account stays.
+    pub fn replace_secret(&self, id: &str, secret: &str) {
+        self.shared.change(|cloud, _| cloud.replace_secret(id, secret));
+    }
+
+    /// Takes a key away, if it is there.
+    pub fn remove_key(&self, id: &str) {
+        self.shared.change(|cloud, _| cloud.remove_key(id));
     }
 
     /// All that happened so far.
@@ -182,7 +189,7 @@ impl Simulator {
         self.shared.look(|cloud, _| cloud.ledger().clone())
     }
 
-    /// Arrivals of StartDIJob for this job so far, whatever became of them.
+    /// Arrivals of `StartDIJob` for this job so far, whatever became of them.
     #[must_use]
     pub fn starts(&self, job: i64) -> Vec<Entry> {
         self.shared.look(|cloud, _| cloud.ledger().starts(job).cloned().collect())

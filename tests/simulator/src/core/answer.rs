@@ -71,11 +71,13 @@ fn usual(code: &str) -> (u16, &'static str) {
         "Throttling.System" => (429, "The DataWorks system is busy. Try again later."),
         "Throttling.User" => (429, "Your request is too frequent. Try again later."),
         "9990020002" => (400, "Throttling.User"),
-        "InternalError.System" => (500, "An internal system error occurred. Try again later."),
-        "InternalError.UserId.Missing" => (500, "An internal system error occurred. Try again later."),
+        "InternalError.System" | "InternalError.UserId.Missing" => {
+            (500, "An internal system error occurred. Try again later.")
+        }
         "500130" => (404, "The data integration job does not exist."),
-        "InvalidAction.NotFound" => (404, "Specified api is not found, please check your url and method."),
-        "InvalidApi.NotFound" => (404, "Specified api is not found, please check your url and method."),
+        "InvalidAction.NotFound" | "InvalidApi.NotFound" => {
+            (404, "Specified api is not found, please check your url and method.")
+        }
         "NoSuchVersion" => (400, "Specified version is not found."),
         "InvalidAccessKeyId.NotFound" => (404, "Specified access key is not found."),
         "InvalidTimeStamp.Expired" => (400, "Specified time stamp or date value is expired."),
@@ -274,7 +276,7 @@ const JSON: &str = "application/json;charset=utf-8";
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
     use super::*;
 
     const HEAD: Letterhead<'static> =

@@ -65,7 +65,7 @@ impl From<JobStatus> for String {
     }
 }
 
-/// What StartDIJob does to a job that is running, starting or stopping.
+/// What `StartDIJob` does to a job that is running, starting or stopping.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum StartOnRunning {
@@ -326,13 +326,11 @@ impl Job {
         }
     }
 
-    /// `Data` of GetDIJob, 2020-05-18.
+    /// `Data` of `GetDIJob`, 2020-05-18.
     #[must_use]
     pub fn data(&self, rules: &JobRules, caller: &str) -> Value {
-        let word = match &self.status {
-            JobStatus::Stopped => rules.stopped_word.clone(),
-            other => other.clone().into(),
-        };
+        let is_stopped = self.status == JobStatus::Stopped;
+        let word = if is_stopped { rules.stopped_word.clone() } else { self.status.clone().into() };
         let mut data = json!({
             "DIJobId": self.id,
             "JobName": self.name,

@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
 
@@ -6,9 +6,7 @@ fn at(millis: i64) -> Timestamp {
     Timestamp::constant(1_700_000_000, 0) + SignedDuration::from_millis(millis)
 }
 
-fn seconds(seconds: i64) -> Option<i64> {
-    Some(1_700_000_000 + seconds)
-}
+const START: i64 = 1_700_000_000;
 
 /// A job started at 0 under `rules`, and its status and `StartedTime` at each of these times.
 fn watched(rules: &JobRules, times: &[i64]) -> Vec<(String, Option<i64>)> {
@@ -28,7 +26,7 @@ fn seen(word: &str, started: Option<i64>) -> (String, Option<i64>) {
 
 #[test]
 fn an_accepted_job_runs_a_second_later_and_shows_its_start_at_once() {
-    let seen = [seen("Initialized", seconds(0)), seen("Initialized", seconds(0)), seen("Running", seconds(0))];
+    let seen = [seen("Initialized", Some(START)), seen("Initialized", Some(START)), seen("Running", Some(START))];
     assert_eq!(watched(&JobRules::default(), &[0, 999, 1000]), seen);
 }
 
@@ -36,9 +34,9 @@ fn an_accepted_job_runs_a_second_later_and_shows_its_start_at_once() {
 fn the_start_can_show_when_running_later_or_never() {
     let rules = |started_time| JobRules { started_time, ..JobRules::default() };
     let when_running = watched(&rules(StartedTime::WhenRunning), &[999, 1000]);
-    assert_eq!(when_running, [seen("Initialized", None), seen("Running", seconds(1))]);
+    assert_eq!(when_running, [seen("Initialized", None), seen("Running", Some(START + 1))]);
     let lagging = watched(&rules(StartedTime::Lagging(SignedDuration::from_secs(60))), &[59_999, 60_000]);
-    assert_eq!(lagging, [seen("Running", None), seen("Running", seconds(0))]);
+    assert_eq!(lagging, [seen("Running", None), seen("Running", Some(START))]);
     assert_eq!(watched(&rules(StartedTime::Absent), &[100_000]), [seen("Running", None)]);
 }
 
@@ -67,9 +65,9 @@ fn a_job_can_fail_at_once_or_finish_or_pass_through_an_unknown_word() {
 fn a_start_on_a_running_or_starting_job_follows_the_rule() {
     let refusal = Refusal::of("Odd.Status");
     let rules = [
-        (StartOnRunning::NoOp, Effect::NoOp, seconds(0)),
-        (StartOnRunning::Error(refusal.clone()), Effect::Refused(refusal), seconds(0)),
-        (StartOnRunning::Restart, Effect::Restarted, seconds(5)),
+        (StartOnRunning::NoOp, Effect::NoOp, Some(START)),
+        (StartOnRunning::Error(refusal.clone()), Effect::Refused(refusal), Some(START)),
+        (StartOnRunning::Restart, Effect::Restarted, Some(START + 5)),
     ];
     for (start_on_running, effect, started) in rules {
         let rules = JobRules { start_on_running, running_after: SignedDuration::from_secs(3), ..JobRules::default() };
@@ -105,6 +103,6 @@ fn a_hand_sets_what_it_names_and_nothing_else() {
     assert_eq!((job.status.clone(), job.started_time), (JobStatus::Other("Warming".to_owned()), Some(-7)));
     assert_eq!(job.name, "job_1");
     job.patch(at(90_000), &JobPatch { console: Some(Console::Start), ..JobPatch::default() }, &rules);
-    assert_eq!(job.started_time, seconds(90));
+    assert_eq!(job.started_time, Some(START + 90));
     assert!(serde_json::from_value::<JobPatch>(json!({"stauts": "Running"})).is_err());
 }

@@ -108,7 +108,7 @@ pub struct Execution {
     /// Whether `ForceToRerun` was asked.
     pub forced: bool,
     /// `StartTime` of the settings: the offset to begin from, Unix seconds.
-    pub start_time: Option<i64>,
+    pub offset: Option<i64>,
     /// Whether it hit a job that was not at rest.
     pub is_restart: bool,
 }
@@ -132,7 +132,7 @@ impl Ledger {
         self.entries.iter().filter(move |entry| entry.action.as_deref() == Some(action))
     }
 
-    /// Arrivals of StartDIJob for this job, whatever became of them.
+    /// Arrivals of `StartDIJob` for this job, whatever became of them.
     pub fn starts(&self, job: i64) -> impl Iterator<Item = &Entry> {
         self.of_action("StartDIJob").filter(move |entry| entry.job == Some(job))
     }

@@ -79,7 +79,7 @@ struct Start {
     seq: u64,
     job: i64,
     forced: bool,
-    start_time: Option<i64>,
+    offset: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -203,6 +203,12 @@ impl Cloud {
         self.keys.insert(id.to_owned(), key);
     }
 
+    /// Gives a key another secret. False: there is no such key.
+    pub fn replace_secret(&mut self, id: &str, secret: &str) -> bool {
+        let key = self.keys.get_mut(id);
+        key.map(|key| secret.clone_into(&mut key.secret)).is_some()
+    }
+
     /// Takes a key away. False: there was none.
     pub fn remove_key(&mut self, id: &str) -> bool {
         self.keys.remove(id).is_some()
@@ -307,7 +313,7 @@ impl Cloud {
         parameters: &Parameters,
         behaviour: &Behaviour,
     ) -> Result<Value, Stopped> {
-        let start = Start { seq, job, forced: forced(parameters)?, start_time: start_time(parameters)? };
+        let start = Start { seq, job, forced: forced(parameters)?, offset: offset(parameters)? };
         let rules = self.switches.rules(job);
         if let Some(Effect::Refused(refusal)) = self.jobs.get(&job).map(|job| job.effect_of_start(rules)) {
             return Err(refusal.into());
@@ -321,12 +327,12 @@ impl Cloud {
     }
 
     fn execute(&mut self, at: Timestamp, start: &Start) {
-        let Start { seq, job: id, forced, start_time } = *start;
+        let Start { seq, job: id, forced, offset } = *start;
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let effect = job.start(at, self.switches.rules(id));
         if matches!(effect, Effect::Started | Effect::Restarted) {
             let is_restart = effect == Effect::Restarted;
-            self.ledger.executed(id, Execution { seq, at, forced, start_time, is_restart });
+            self.ledger.executed(id, Execution { seq, at, forced, offset, is_restart });
         }
         self.ledger.note(seq, |entry| (entry.executed, entry.effect) = (Some(at), Some(effect)));
     }
@@ -356,7 +362,7 @@ fn forced(parameters: &Parameters) -> Result<bool, Refusal> {
 }
 
 /// `StartTime` of `RealtimeStartSettings`, which is compact JSON in one parameter (API page 1.3).
-fn start_time(parameters: &Parameters) -> Result<Option<i64>, Refusal> {
+fn offset(parameters: &Parameters) -> Result<Option<i64>, Refusal> {
     let Some(text) = parameters.get("RealtimeStartSettings") else { return Ok(None) };
     let invalid = || Refusal::of("InvalidRealtimeStartSettings");
     let settings: Value = serde_json::from_str(text).map_err(|_| invalid())?;

@@ -74,7 +74,7 @@ fn parse_pair(pair: &[u8]) -> Result<(String, String), Malformed> {
 
 fn decode(text: &[u8]) -> Result<String, Malformed> {
     let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.iter();
+    let mut rest = text.iter().copied();
     while let Some(byte) = rest.next() {
         out.push(match byte {
             b'+' => b' ',
@@ -82,14 +82,14 @@ fn decode(text: &[u8]) -> Result<String, Malformed> {
                 (Some(high), Some(low)) => high << 4 | low,
                 _ => return Err(Malformed),
             },
-            other => *other,
+            other => other,
         });
     }
     String::from_utf8(out).map_err(|_| Malformed)
 }
 
-fn hex(digit: &u8) -> Option<u8> {
-    char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 fn encode(text: &str) -> String {
@@ -147,7 +147,7 @@ mod tests {
     fn the_legacy_client_and_the_published_example_are_accepted() {
         let vectors = vectors();
         let legacy = &vectors["legacy_core"];
-        let mut parameters = Parameters::parse(legacy["url"].as_str().unwrap()[2..].as_bytes(), b"").unwrap();
+        let mut parameters = Parameters::parse(&legacy["url"].as_str().unwrap().as_bytes()[2..], b"").unwrap();
         for (name, value) in legacy["body_params"].as_object().unwrap() {
             parameters.0.push((name.clone(), value.as_str().unwrap().to_owned()));
         }

@@ -55,7 +55,7 @@ pub struct Behaviour {
     /// When the gateway sees the call: until then no check is made, no nonce burnt, no call counted. `After` is an old
     /// copy that the network held back: its client gets silence, or a closed connection under [`Response::Drop`].
     pub arrive: When,
-    /// When an accepted StartDIJob is carried out. The answer is as if it were at once.
+    /// When an accepted `StartDIJob` is carried out. The answer is as if it were at once.
     pub execute: When,
     /// What the client gets.
     pub answer: Response,
@@ -183,7 +183,7 @@ pub enum Permissions {
     All,
     /// No reads.
     NoReads(Denial),
-    /// StartDIJob alone is known; every other action is refused this way, unknown ones too.
+    /// `StartDIJob` alone is known; every other action is refused this way, unknown ones too.
     StartOnly(Denial),
 }
 

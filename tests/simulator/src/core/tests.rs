@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -43,7 +43,7 @@ struct Call {
     extra: &'static str,
 }
 
-fn call(action: &'static str, nonce: impl ToString, signed: Timestamp) -> Call {
+fn call(action: &'static str, nonce: &(impl ToString + ?Sized), signed: Timestamp) -> Call {
     Call {
         action,
         key: "key",
@@ -56,11 +56,11 @@ fn call(action: &'static str, nonce: impl ToString, signed: Timestamp) -> Call {
     }
 }
 
-fn start(nonce: impl ToString, signed: Timestamp) -> Call {
+fn start(nonce: &(impl ToString + ?Sized), signed: Timestamp) -> Call {
     call("StartDIJob", nonce, signed)
 }
 
-fn read(nonce: impl ToString, signed: Timestamp) -> Call {
+fn read(nonce: &(impl ToString + ?Sized), signed: Timestamp) -> Call {
     call("GetDIJob", nonce, signed)
 }
 
@@ -76,7 +76,8 @@ impl Call {
         let mut mac = Hmac::<Sha1>::new_from_slice(format!("secret of {key}&").as_bytes()).unwrap();
         mac.update(parameters.string_to_sign("POST").as_bytes());
         let signature = STANDARD.encode(mac.finalize().into_bytes()).replace('+', "%2B").replace('/', "%2F");
-        query.push_str(&format!("&Signature={}", signature.replace('=', "%3D")));
+        query.push_str("&Signature=");
+        query.push_str(&signature.replace('=', "%3D"));
         Request {
             connection: 1,
             first_byte: at(0),
@@ -130,7 +131,7 @@ fn a_start_in_order_is_accepted_executed_once_and_seen() {
     let data = seen["Data"].as_object().unwrap();
     assert_eq!((&data["DIJobId"], &data["JobStatus"]), (&json!(JOB), &json!("Running")));
     assert_eq!(data["StartedTime"], json!(at(0).as_second()));
-    let execution = Execution { seq: 0, at: at(0), forced: true, start_time: Some(1_671_516_776), is_restart: false };
+    let execution = Execution { seq: 0, at: at(0), forced: true, offset: Some(1_671_516_776), is_restart: false };
     assert_eq!(cloud.ledger().executions(JOB), [execution]);
     let entry = cloud.ledger().starts(JOB).next().unwrap();
     assert_eq!((&entry.verdict, entry.executed, entry.status), (&Verdict::Accepted, Some(at(0)), Some(200)));
@@ -206,7 +207,7 @@ fn a_throttled_call_burns_its_nonce_only_if_so_switched() {
         let switches = Switches { throttled_burns_nonce, limits: Limits::basic(), ..Switches::default() };
         let mut cloud = cloud(switches);
         for n in 0..5 {
-            assert_eq!(code(&mut cloud, at(0), &read(n, at(0))), "ok");
+            assert_eq!(code(&mut cloud, at(0), &read(&n, at(0))), "ok");
         }
         assert_eq!(code(&mut cloud, at(0), &start("s", at(0))), "Throttling.Api 429");
         assert_eq!(code(&mut cloud, at(1), &start("s", at(0))), expected);
@@ -223,7 +224,7 @@ fn a_refusal_by_the_window_names_the_wait() {
     let mut cloud =
         cloud(Switches { limits: Limits { window: Window::SlidingLog, ..Limits::basic() }, ..Switches::default() });
     for n in 0..5 {
-        assert_eq!(code(&mut cloud, at(0), &read(n, at(0))), "ok");
+        assert_eq!(code(&mut cloud, at(0), &read(&n, at(0))), "ok");
     }
     let now = at(0) + SignedDuration::from_millis(300);
     let refused = reply(&mut cloud, now, read("late", at(0)).request());
@@ -238,7 +239,7 @@ fn the_day_counts_failed_calls_and_turns_at_midnight_of_utc_plus_8() {
     let mut cloud = cloud(Switches { limits: Limits::basic(), ..Switches::default() });
     let midnight: Timestamp = "2026-01-02T16:00:00Z".parse().unwrap();
     let noon = midnight - SignedDuration::from_hours(12);
-    let unknown = |n| read(n, noon).with(|call| call.body = "DIJobId=5".to_owned());
+    let unknown = |n: i64| read(&n, noon).with(|call| call.body = "DIJobId=5".to_owned());
     for n in 0..100 {
         let now = noon + SignedDuration::from_secs(n);
         assert_eq!(code(&mut cloud, now, &unknown(n)), "500130 404");

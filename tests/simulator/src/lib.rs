@@ -1,1 +1,30 @@
-//! simulator.
+//! `DataWorks` over HTTP, simulated: for tests, the demo and the bench.
+//!
+//! The [`core`] is pure: `(state, now, request) -> answer`. [`Simulator`] is its shell over loopback sockets, with an API
+//! for tests in the same process and the same over HTTP under `/_sim/` for processes of their own. Another shell may
+//! drive the core under a paused clock.
+//!
+//! It is a second reading of the cloud's API page and does not depend on the operator: a struct shared between the two
+//! would hide a shared mistake.
+//!
+//! **May touch:** its listener, the wall clock once at start, a thread of its own.
+//!
+//! **Guarantees**
+//! 1. Every request is verified as the cloud would, over the bytes that arrived, and stands in the ledger.
+//! 2. A dropped connection is closed and a hanging one is silent at the socket itself.
+//! 3. No secret in any answer of `/_sim/`, in the ledger or in a log line.
+//!
+//! Known so far: version 2020-05-18, signature V1, `StartDIJob` and `GetDIJob`. Any other action is refused.
+
+mod admin;
+pub mod core;
+mod server;
+mod simulator;
+
+pub use crate::core::answer::{Hint, Oddity, Refusal};
+pub use crate::core::gateway::Key;
+pub use crate::core::jobs::{Console, Course, Effect, Job, JobPatch, JobRules, JobStatus, StartOnRunning, StartedTime};
+pub use crate::core::ledger::{Entry, Execution, Fate, Ledger, Verdict};
+pub use crate::core::switches::{Behaviour, Denial, Fault, NonceScope, Permissions, Response, Switches, When};
+pub use crate::core::throttle::{DayTurn, Limits, Rate, Window};
+pub use crate::simulator::{ACCOUNT, Settings, Simulator};

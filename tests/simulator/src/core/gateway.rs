@@ -1,0 +1,255 @@
+//! The gateway: who may call, and whether now.
+//!
+//! **May touch:** its arguments; time is passed in.
+//!
+//! **Guarantees**
+//! 1. One order of checks: known action and version, access key, signature, signed time, nonce, rate, day, permission.
+//!    A call is refused for the first that fails.
+//! 2. A nonce is burnt by a call that passed the signature, time and nonce checks; by a throttled one only if so switched.
+//! 3. Every call with a right signature counts in its account's day, refused or not; refused ones count in the window
+//!    only if so switched.
+//!
+//! Source: API page 2.2, 3.2, 4.1. The order itself is not documented.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::answer::{Hint, Refusal};
+use super::signature::{Parameters, verify};
+use super::switches::{Denial, NonceScope, Permissions, Switches};
+use super::throttle::Throttle;
+
+/// What a call asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A write.
+    StartDiJob,
+    /// A read.
+    GetDiJob,
+}
+
+impl Operation {
+    fn of(action: &str) -> Option<Self> {
+        match action {
+            "StartDIJob" => Some(Self::StartDiJob),
+            "GetDIJob" => Some(Self::GetDiJob),
+            _ => None,
+        }
+    }
+
+    fn is_write(self) -> bool {
+        self == Self::StartDiJob
+    }
+}
+
+/// An access key.
+#[derive(Clone)]
+pub struct Key {
+    /// The main account that it belongs to and that its calls are counted for.
+    pub account: String,
+    /// Its secret.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// A call that the gateway does not let pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// With an error of the cloud, and what it says about waiting.
+    Error(Refusal, Hint, SignedDuration),
+    /// With a page of HTML and this status.
+    Html(u16),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Error(refusal, Hint::None, SignedDuration::ZERO)
+    }
+}
+
+/// A call that passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// What it asks for.
+    pub operation: Operation,
+    /// The account that asks.
+    pub account: String,
+}
+
+/// What a call counted for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Calls in the window of its class, this one included if it counts.
+    pub window: Option<u32>,
+    /// Calls of the account on this day, this one included.
+    pub day: Option<u32>,
+}
+
+/// What the gateway remembers.
+#[derive(Debug, Default)]
+pub struct Gateway {
+    nonces: Nonces,
+    throttles: BTreeMap<(String, &'static str), Throttle>,
+    /// Per account the number of the day and its calls.
+    days: BTreeMap<String, (i64, u32)>,
+}
+
+impl Gateway {
+    /// All checks of one call. `is_throttled_anyway`: a fault will answer that it was throttled.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn check(
+        &mut self,
+        now: Timestamp,
+        request: (&str, &Parameters),
+        keys: &BTreeMap<String, Key>,
+        switches: &Switches,
+        is_throttled_anyway: bool,
+        counts: &mut Counts,
+    ) -> Result<Passed, Stopped> {
+        let (method, parameters) = request;
+        let clock = now + switches.clock_offset;
+        let operation = known_operation(method, parameters, switches.permissions)?;
+        let key_id = required(parameters, "AccessKeyId")?;
+        let key = keys.get(key_id).ok_or_else(|| Refusal::of("InvalidAccessKeyId.NotFound"))?;
+        check_signature(method, parameters, &key.secret)?;
+        counts.day = Some(self.count_day(&key.account, switches.limits.day_turn.day(clock)));
+        check_signed_time(clock, required(parameters, "Timestamp")?, switches.signature_age)?;
+        let nonce = match switches.nonce_scope {
+            NonceScope::PerKey => format!("{key_id} {}", required(parameters, "SignatureNonce")?),
+            NonceScope::AllKeys => required(parameters, "SignatureNonce")?.to_owned(),
+        };
+        if self.nonces.is_used(clock, &nonce, switches.nonce_memory) {
+            return Err(Refusal::of("SignatureNonceUsed").into());
+        }
+        let turn = self.check_rate(clock, &key.account, operation, switches, counts);
+        if switches.throttled_burns_nonce || (turn.is_ok() && !is_throttled_anyway) {
+            self.nonces.burn(clock, nonce);
+        }
+        turn?;
+        match (operation, switches.permissions) {
+            (Operation::GetDiJob, Permissions::NoReads(denial) | Permissions::StartOnly(denial)) => Err(deny(denial)),
+            (Operation::GetDiJob, Permissions::All) | (Operation::StartDiJob, _) => {
+                Ok(Passed { operation, account: key.account.clone() })
+            }
+        }
+    }
+
+    fn count_day(&mut self, account: &str, today: i64) -> u32 {
+        let (day, calls) = self.days.entry(account.to_owned()).or_default();
+        *calls = if *day == today { calls.saturating_add(1) } else { 1 };
+        *day = today;
+        *calls
+    }
+
+    fn check_rate(
+        &mut self,
+        clock: Timestamp,
+        account: &str,
+        operation: Operation,
+        switches: &Switches,
+        counts: &mut Counts,
+    ) -> Result<(), Stopped> {
+        let limits = &switches.limits;
+        if let Some((class, limit)) = limits.class(operation.is_write()) {
+            let throttle = self.throttles.entry((account.to_owned(), class)).or_default();
+            let turn = throttle.call(clock, limit, limits);
+            counts.window = Some(turn.count);
+            if !turn.is_admitted {
+                return Err(Stopped::Error(limits.refusal.clone(), limits.hint.clone(), turn.wait));
+            }
+        }
+        match (limits.per_day, counts.day) {
+            (Some(limit), Some(calls)) if calls > limit => Err(limits.day_refusal.clone().into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn known_operation(method: &str, parameters: &Parameters, permissions: Permissions) -> Result<Operation, Stopped> {
+    if !matches!(method, "GET" | "POST") {
+        return Err(Refusal::of("UnsupportedHTTPMethod").into());
+    }
+    let action = required(parameters, "Action")?;
+    let Some(operation) = Operation::of(action) else {
+        return Err(match permissions {
+            Permissions::StartOnly(denial) => deny(denial),
+            Permissions::All | Permissions::NoReads(_) => Refusal::of("InvalidAction.NotFound").into(),
+        });
+    };
+    match required(parameters, "Version")? {
+        "2020-05-18" => Ok(operation),
+        _ => Err(Refusal::of("NoSuchVersion").into()),
+    }
+}
+
+fn check_signature(method: &str, parameters: &Parameters, secret: &str) -> Result<(), Stopped> {
+    let given = required(parameters, "Signature")?;
+    let scheme = (required(parameters, "SignatureMethod")?, required(parameters, "SignatureVersion")?);
+    if scheme != ("HMAC-SHA1", "1.0") {
+        return Err(Refusal::of("IncompleteSignature").into());
+    }
+    let string_to_sign = parameters.string_to_sign(method);
+    if verify(secret, &string_to_sign, given) {
+        return Ok(());
+    }
+    let message =
+        format!("Specified signature is not matched with our calculation. server string to sign is:{string_to_sign}");
+    Err(Refusal::of("SignatureDoesNotMatch").with_message(&message).into())
+}
+
+fn check_signed_time(clock: Timestamp, text: &str, age: Option<SignedDuration>) -> Result<(), Stopped> {
+    // `2026-01-02T03:04:05Z`: no fraction, no other zone (API page 2.2), which the parser would take.
+    let signed = text.parse::<Timestamp>().ok().filter(|_| text.len() == 20 && text.ends_with('Z'));
+    let signed = signed.ok_or_else(|| Refusal::of("InvalidTimeStamp.Format"))?;
+    match age {
+        Some(age) if clock.duration_since(signed).abs() > age => Err(Refusal::of("InvalidTimeStamp.Expired").into()),
+        _ => Ok(()),
+    }
+}
+
+fn deny(denial: Denial) -> Stopped {
+    match denial {
+        Denial::Forbidden => Refusal::of("Forbidden.RAM").into(),
+        Denial::Html => Stopped::Html(404),
+    }
+}
+
+/// A parameter that must be there and not be empty; else `Missing{Parameter}`.
+pub(crate) fn required<'a>(parameters: &'a Parameters, name: &str) -> Result<&'a str, Refusal> {
+    parameters.get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
+        Refusal::of(&format!("Missing{name}")).with_message(&format!("{name} is mandatory for this action."))
+    })
+}
+
+#[derive(Debug, Default)]
+struct Nonces {
+    seen: BTreeMap<String, Timestamp>,
+    order: VecDeque<(Timestamp, String)>,
+}
+
+impl Nonces {
+    fn is_used(&mut self, now: Timestamp, nonce: &str, memory: Option<SignedDuration>) -> bool {
+        let is_old = |at: &Timestamp| memory.is_none_or(|memory| now.duration_since(*at) >= memory);
+        while self.order.front().is_some_and(|(at, _)| is_old(at)) {
+            if let Some((at, old)) = self.order.pop_front()
+                && self.seen.get(&old) == Some(&at)
+            {
+                self.seen.remove(&old);
+            }
+        }
+        self.seen.get(nonce).is_some_and(|at| !is_old(at))
+    }
+
+    fn burn(&mut self, now: Timestamp, nonce: String) {
+        self.order.push_back((now, nonce.clone()));
+        self.seen.insert(nonce, now);
+    }
+}

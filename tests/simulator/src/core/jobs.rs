@@ -1,0 +1,378 @@
+//! The jobs of the cloud, and how their state moves as time passes.
+//!
+//! **May touch:** its arguments; time is passed in.
+//!
+//! **Guarantees**
+//! 1. A job is a function of time: whoever looks at it at `t` sees all that was due until `t`, in order.
+//! 2. A start, a stop or a person's hand replaces what was still to come from an earlier one.
+//! 3. `StartedTime` is whole seconds, as on the wire, and set by starts and by hand alone.
+//!
+//! The cloud documents no table of transitions (API page 1.4); what is not known is a rule here that can be switched.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::answer::Refusal;
+
+/// `JobStatus` of API page 1.4.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum JobStatus {
+    /// Never run.
+    Initialized,
+    /// At work.
+    Running,
+    /// On its way to rest.
+    Stopping,
+    /// At rest; the word on the wire is a rule.
+    Stopped,
+    /// Ended with an error.
+    Failed,
+    /// Ended as it should.
+    Finished,
+    /// A word that nobody documented.
+    Other(String),
+}
+
+impl From<String> for JobStatus {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "Initialized" => Self::Initialized,
+            "Running" => Self::Running,
+            "Stopping" => Self::Stopping,
+            "Stopped" => Self::Stopped,
+            "Failed" => Self::Failed,
+            "Finished" => Self::Finished,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+impl From<JobStatus> for String {
+    fn from(status: JobStatus) -> Self {
+        match status {
+            JobStatus::Initialized => "Initialized".to_owned(),
+            JobStatus::Running => "Running".to_owned(),
+            JobStatus::Stopping => "Stopping".to_owned(),
+            JobStatus::Stopped => "Stopped".to_owned(),
+            JobStatus::Failed => "Failed".to_owned(),
+            JobStatus::Finished => "Finished".to_owned(),
+            JobStatus::Other(word) => word,
+        }
+    }
+}
+
+/// What `StartDIJob` does to a job that is running, starting or stopping.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StartOnRunning {
+    /// Nothing, and says that it succeeded.
+    #[default]
+    NoOp,
+    /// Nothing, and says so. The real code is unknown.
+    Error(Refusal),
+    /// Starts it anew.
+    Restart,
+}
+
+/// When `StartedTime` shows a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StartedTime {
+    /// At once, with the time of the start.
+    #[default]
+    AtAccept,
+    /// When the job has left its starting phase, with that time.
+    WhenRunning,
+    /// So long after the start, with the time of the start.
+    Lagging(SignedDuration),
+    /// Never: the field is not in the answer.
+    Absent,
+}
+
+/// How a started job goes on once its starting phase is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Course {
+    /// It runs.
+    #[default]
+    Runs,
+    /// It is `Failed` without ever having been seen `Running`.
+    Fails {
+        /// `ErrorMessage` of the answer.
+        message: String,
+    },
+    /// It runs for so long, then it is `Finished`.
+    Finishes(SignedDuration),
+}
+
+/// How jobs behave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct JobRules {
+    /// A start on a job that is not at rest.
+    pub start_on_running: StartOnRunning,
+    /// When `StartedTime` moves.
+    pub started_time: StartedTime,
+    /// Length of the starting phase.
+    pub running_after: SignedDuration,
+    /// Status during the starting phase; absent: the one before the start.
+    pub starting_word: Option<String>,
+    /// What follows the starting phase.
+    pub course: Course,
+    /// Time between `Stopping` and rest.
+    pub stopped_after: SignedDuration,
+    /// The word for rest after a stop: `Stopped` or `Stop`.
+    pub stopped_word: String,
+}
+
+impl Default for JobRules {
+    fn default() -> Self {
+        Self {
+            start_on_running: StartOnRunning::NoOp,
+            started_time: StartedTime::AtAccept,
+            running_after: SignedDuration::from_secs(1),
+            starting_word: None,
+            course: Course::Runs,
+            stopped_after: SignedDuration::from_secs(1),
+            stopped_word: "Stopped".to_owned(),
+        }
+    }
+}
+
+/// One DI job, as it is at the time of the look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    /// `DIJobId`.
+    pub id: i64,
+    /// The main account that it belongs to; to others it does not exist. Absent: to every account.
+    pub account: Option<String>,
+    /// `JobName`.
+    pub name: String,
+    /// `ProjectId`.
+    pub project_id: i64,
+    /// `JobStatus`.
+    pub status: JobStatus,
+    /// `StartedTime`, Unix seconds. Absent: no start was shown yet.
+    pub started_time: Option<i64>,
+    /// `ErrorMessage`.
+    pub error_message: Option<String>,
+    /// `CreatedTime`, Unix seconds.
+    pub created_time: i64,
+    #[serde(skip)]
+    to_come: Vec<(Timestamp, Change)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Status(JobStatus),
+    Fail(String),
+    ShowStart(i64),
+}
+
+/// A change of a job by hand. Absent fields stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct JobPatch {
+    /// New owner.
+    pub account: Option<String>,
+    /// New name.
+    pub name: Option<String>,
+    /// New project.
+    pub project_id: Option<i64>,
+    /// New status, at once; what was still to come is cancelled.
+    pub status: Option<JobStatus>,
+    /// New `StartedTime`, Unix seconds, any number.
+    pub started_time: Option<i64>,
+    /// New `ErrorMessage`.
+    pub error_message: Option<String>,
+    /// A person starts or stops the job in the console, after the other fields are set.
+    pub console: Option<Console>,
+}
+
+/// What a person can do to a job in the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Console {
+    /// Starts it, by the same rules as a call.
+    Start,
+    /// Stops it.
+    Stop,
+}
+
+/// What a start did to its job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effect {
+    /// A job at rest was started.
+    Started,
+    /// A job not at rest was started anew.
+    Restarted,
+    /// Nothing: it was not at rest.
+    NoOp,
+    /// Nothing: it was not at rest, and that is an error.
+    Refused(Refusal),
+}
+
+impl Job {
+    /// A job that never ran.
+    #[must_use]
+    pub fn new(id: i64, now: Timestamp) -> Self {
+        Self {
+            id,
+            account: None,
+            name: format!("job_{id}"),
+            project_id: 10_000,
+            status: JobStatus::Initialized,
+            started_time: None,
+            error_message: None,
+            created_time: now.as_second(),
+            to_come: Vec::new(),
+        }
+    }
+
+    /// Lets happen all that is due until `now`.
+    pub fn advance(&mut self, now: Timestamp) {
+        while self.to_come.first().is_some_and(|(at, _)| *at <= now) {
+            match self.to_come.remove(0).1 {
+                Change::Status(status) => self.status = status,
+                Change::Fail(message) => {
+                    self.status = JobStatus::Failed;
+                    self.error_message = Some(message);
+                }
+                Change::ShowStart(seconds) => self.started_time = Some(seconds),
+            }
+        }
+    }
+
+    /// What a start would do now, without doing it.
+    #[must_use]
+    pub fn effect_of_start(&self, rules: &JobRules) -> Effect {
+        let is_moving = self.to_come.iter().any(|(_, change)| match change {
+            Change::Status(_) | Change::Fail(_) => true,
+            Change::ShowStart(_) => false,
+        });
+        if !is_moving && !matches!(self.status, JobStatus::Running | JobStatus::Stopping) {
+            return Effect::Started;
+        }
+        match &rules.start_on_running {
+            StartOnRunning::NoOp => Effect::NoOp,
+            StartOnRunning::Error(refusal) => Effect::Refused(refusal.clone()),
+            StartOnRunning::Restart => Effect::Restarted,
+        }
+    }
+
+    /// Starts the job at `now`, if the rules let it.
+    pub fn start(&mut self, now: Timestamp, rules: &JobRules) -> Effect {
+        self.advance(now);
+        let effect = self.effect_of_start(rules);
+        if !matches!(effect, Effect::Started | Effect::Restarted) {
+            return effect;
+        }
+        self.cancel_moves();
+        self.error_message = None;
+        if let Some(word) = &rules.starting_word {
+            self.status = JobStatus::from(word.clone());
+        }
+        let running_at = now + rules.running_after;
+        match &rules.course {
+            Course::Runs => self.plan(running_at, Change::Status(JobStatus::Running)),
+            Course::Fails { message } => self.plan(running_at, Change::Fail(message.clone())),
+            Course::Finishes(after) => {
+                self.plan(running_at, Change::Status(JobStatus::Running));
+                self.plan(running_at + *after, Change::Status(JobStatus::Finished));
+            }
+        }
+        match rules.started_time {
+            StartedTime::AtAccept => self.started_time = Some(now.as_second()),
+            StartedTime::WhenRunning => self.plan(running_at, Change::ShowStart(running_at.as_second())),
+            StartedTime::Lagging(lag) => self.plan(now + lag, Change::ShowStart(now.as_second())),
+            StartedTime::Absent => {}
+        }
+        self.advance(now);
+        effect
+    }
+
+    /// Stops the job at `now`.
+    pub fn stop(&mut self, now: Timestamp, rules: &JobRules) {
+        self.advance(now);
+        self.cancel_moves();
+        self.status = JobStatus::Stopping;
+        self.plan(now + rules.stopped_after, Change::Status(JobStatus::Stopped));
+        self.advance(now);
+    }
+
+    /// Changes the job by hand.
+    pub fn patch(&mut self, now: Timestamp, patch: &JobPatch, rules: &JobRules) {
+        let JobPatch { account, name, project_id, status, started_time, error_message, console } = patch.clone();
+        self.advance(now);
+        if let Some(status) = status {
+            self.cancel_moves();
+            self.status = status;
+        }
+        self.account = account.or(self.account.take());
+        self.name = name.unwrap_or(std::mem::take(&mut self.name));
+        self.project_id = project_id.unwrap_or(self.project_id);
+        self.started_time = started_time.or(self.started_time);
+        self.error_message = error_message.or(self.error_message.take());
+        match console {
+            Some(Console::Start) => drop(self.start(now, rules)),
+            Some(Console::Stop) => self.stop(now, rules),
+            None => {}
+        }
+    }
+
+    /// `Data` of `GetDIJob`, 2020-05-18.
+    #[must_use]
+    pub fn data(&self, rules: &JobRules, caller: &str) -> Value {
+        let is_stopped = self.status == JobStatus::Stopped;
+        let word = if is_stopped { rules.stopped_word.clone() } else { self.status.clone().into() };
+        let mut data = json!({
+            "DIJobId": self.id,
+            "JobName": self.name,
+            "ProjectId": self.project_id,
+            "JobStatus": word,
+            "MigrationType": "FullAndRealtimeIncremental",
+            "SourceDataSourceType": "MySQL",
+            "DestinationDataSourceType": "Hologres",
+            "CreatedTime": self.created_time,
+            "CreatedUid": self.account.as_deref().unwrap_or(caller),
+            "RunStats": {},
+        });
+        let started = self.started_time.filter(|_| rules.started_time != StartedTime::Absent);
+        if let Some(fields) = data.as_object_mut() {
+            if let Some(seconds) = started {
+                fields.insert("StartedTime".to_owned(), json!(seconds));
+                fields.insert("StartedUid".to_owned(), json!(self.account.as_deref().unwrap_or(caller)));
+            }
+            if let Some(message) = &self.error_message {
+                fields.insert("ErrorMessage".to_owned(), json!(message));
+            }
+        }
+        data
+    }
+
+    fn plan(&mut self, at: Timestamp, change: Change) {
+        let place = self.to_come.partition_point(|(other, _)| *other <= at);
+        self.to_come.insert(place, (at, change));
+    }
+
+    /// A lagging `StartedTime` still shows: it tells of a start that happened.
+    fn cancel_moves(&mut self) {
+        self.to_come.retain(|(_, change)| match change {
+            Change::Status(_) | Change::Fail(_) => false,
+            Change::ShowStart(_) => true,
+        });
+    }
+}
+
+/// All jobs by id.
+pub type Jobs = BTreeMap<i64, Job>;
+
+#[cfg(test)]
+#[path = "jobs_tests.rs"]
+mod tests;

@@ -1,1 +1,367 @@
-//! controller.
+//! The edge: watches, the queue, and the passes. No decisions.
+//!
+//! **May touch:** the Kubernetes API, the cloud's client, the clock, logs and metrics.
+//!
+//! **Guarantees**
+//! 1. An object is passed by one task at a time, and by the leader alone.
+//! 2. What a pass decided on is what it writes under: a stale view ends in a conflict before anything is sent.
+//! 3. The loop's heartbeat is independent of the API server, of leadership and of the number of objects.
+
+mod crd;
+mod error;
+mod events;
+mod execute;
+mod invalid;
+mod memory;
+mod objects;
+mod observe;
+mod pass;
+mod queue;
+mod record;
+mod secrets;
+pub mod startup;
+mod turns;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use tokio::sync::watch as role_watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use self::crd::CrdCheck;
+pub use self::error::Error;
+use self::events::Events;
+use self::memory::Memory;
+use self::objects::Objects;
+use self::pass::{Requeue, ended, pass};
+use self::queue::{ObjectKey, Queue};
+use self::secrets::Secrets;
+use self::turns::Turns;
+use self::watch::{Seen, Watches};
+use crate::clock::Clock;
+use crate::dataworks::{Client as Cloud, HostRules};
+use crate::lease::Role;
+use crate::plan::backoff::delay;
+use crate::plan::observed::Settings;
+use crate::server::Health;
+use crate::telemetry::Metrics;
+
+/// The heartbeat of the loop.
+const BEAT: Duration = Duration::from_secs(1);
+/// After a conflict: long enough for the other writer's event to arrive.
+const CONFLICT: Duration = Duration::from_millis(100);
+/// A pass that takes longer is logged; it is never cut, since it may be between a call and its record.
+const SLOW_PASS: Duration = Duration::from_secs(60);
+/// With an old CRD nothing can be done until an admin applies the new one.
+const OLD_CRD: Duration = Duration::from_secs(30);
+
+/// What is needed to run; all of it is given, nothing is read from the environment.
+pub struct Parts {
+    /// Kubernetes.
+    pub client: Client,
+    /// DataWorks.
+    pub cloud: Cloud,
+    /// Time and randomness.
+    pub clock: Clock,
+    /// Probes.
+    pub health: Health,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Whether this process leads.
+    pub role: role_watch::Receiver<Role>,
+    /// Which endpoints are allowed.
+    pub hosts: HostRules,
+    /// Times that flags set.
+    pub settings: Settings,
+    /// Longest time until the bytes of a call have left: connecting and writing.
+    pub time_to_send: Duration,
+    /// Passes at once.
+    pub passes: usize,
+    /// Name of this process in events.
+    pub reporter: String,
+}
+
+/// What every pass shares.
+pub struct Context {
+    client: Client,
+    cloud: Cloud,
+    clock: Clock,
+    health: Health,
+    metrics: Metrics,
+    role: role_watch::Receiver<Role>,
+    hosts: HostRules,
+    settings: Settings,
+    time_to_send: Duration,
+    objects: Objects,
+    memory: Memory,
+    turns: Turns,
+    secrets: Secrets,
+    events: Events,
+    crd: CrdCheck,
+}
+
+/// Runs until `stop`, then lets the passes under way end.
+pub async fn run(parts: Parts, stop: CancellationToken) {
+    let Parts { client, cloud, clock, health, metrics, role, hosts, settings, time_to_send, passes, reporter } = parts;
+    let (events, publisher) = Events::new(client.clone(), clock.clone(), metrics.clone(), reporter);
+    let publisher = tokio::spawn(publisher);
+    let ctx = Arc::new(Context {
+        turns: Turns::new(clock.clone(), metrics.clone()),
+        secrets: Secrets::new(client.clone(), clock.clone()),
+        memory: Memory::default(),
+        objects: Objects::default(),
+        crd: CrdCheck::default(),
+        client,
+        cloud,
+        clock,
+        health,
+        metrics,
+        role,
+        hosts,
+        settings,
+        time_to_send,
+        events,
+    });
+    let mut controller =
+        Controller { ctx, queue: Queue::default(), running: JoinSet::new(), passes, invalid: BTreeMap::new(), listed: false };
+    controller.work(&stop).await;
+    controller.drain().await;
+    drop(controller);
+    // Events of the last passes leave, but nobody waits long for them.
+    if tokio::time::timeout(Duration::from_secs(2), publisher).await.is_err() {
+        tracing::debug!("some Events were not sent");
+    }
+}
+
+struct Controller {
+    ctx: Arc<Context>,
+    queue: Queue,
+    running: JoinSet<(ObjectKey, Option<Duration>)>,
+    passes: usize,
+    /// Objects that cannot be read, and why.
+    invalid: BTreeMap<ObjectKey, String>,
+    /// Both kinds were listed once.
+    listed: bool,
+}
+
+impl Controller {
+    async fn work(&mut self, stop: &CancellationToken) {
+        let ctx = self.ctx.clone();
+        let mut role = ctx.role.clone();
+        let mut watches = Watches::new(&ctx.client, &ctx.clock);
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut next_turn = None;
+        loop {
+            self.start_passes(&role.borrow().clone());
+            let wake = self.wake_at(next_turn);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = role.changed() => {
+                    if changed.is_err() || *role.borrow() == Role::Lost {
+                        return;
+                    }
+                    if matches!(*role.borrow(), Role::Leader { .. }) {
+                        self.ready();
+                    }
+                }
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                seen = watches.next() => self.seen(seen),
+                () = ctx.turns.changed.notified() => next_turn = self.turns(),
+                () = tokio::time::sleep_until(wake) => next_turn = self.turns(),
+                _ = beat.tick() => ctx.health.beat(),
+            }
+        }
+    }
+
+    /// Passes under way may be between a call and its record: they end.
+    async fn drain(&mut self) {
+        while let Some(ended) = self.running.join_next().await {
+            self.ended(ended);
+            self.ctx.health.beat();
+        }
+    }
+
+    fn wake_at(&self, next_turn: Option<Duration>) -> tokio::time::Instant {
+        let busy = self.running.len() >= self.passes;
+        let queued = if busy { None } else { self.queue.next_at() };
+        let hour = self.ctx.clock.elapsed() + Duration::from_secs(3600);
+        let at = [queued, next_turn].into_iter().flatten().min().unwrap_or(hour);
+        // A due object that may not run yet (we follow, or lists are missing) must not make the loop spin.
+        let soonest = if self.may_pass(&self.ctx.role.borrow()) { at } else { at.max(hour) };
+        self.ctx.clock.instant(soonest)
+    }
+
+    fn may_pass(&self, role: &Role) -> bool {
+        self.listed && role.outlasts(self.ctx.clock.elapsed(), Duration::ZERO)
+    }
+
+    fn start_passes(&mut self, role: &Role) {
+        while self.may_pass(role) && self.running.len() < self.passes {
+            let Some(key) = self.queue.pop(self.ctx.clock.elapsed()) else { return };
+            let ctx = self.ctx.clone();
+            let problem = self.invalid.get(&key).cloned();
+            let span = tracing::info_span!("pass", namespace = key.namespace, name = key.name);
+            self.running.spawn(async move { one(ctx, key, problem).await }.instrument(span));
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(ObjectKey, Option<Duration>), tokio::task::JoinError>) {
+        match ended {
+            Ok((key, next)) => self.queue.done(&key, next, self.ctx.clock.elapsed()),
+            // Shipped builds abort on a panic; a build that unwinds must not go on with a broken pass.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+
+    fn turns(&mut self) -> Option<Duration> {
+        let (granted, next) = self.ctx.turns.tick();
+        let now = self.ctx.clock.elapsed();
+        for key in granted {
+            self.queue.changed(&key, now);
+        }
+        next
+    }
+
+    /// Ready: both kinds are listed, and this process leads or follows as it should.
+    fn ready(&mut self) {
+        if self.listed {
+            self.ctx.health.set_ready(Ok(()));
+            let now = self.ctx.clock.elapsed();
+            for key in self.ctx.objects.job_keys().into_iter().chain(self.invalid.keys().cloned()) {
+                self.queue.changed(&key, now);
+            }
+        }
+    }
+
+    fn seen(&mut self, seen: Seen) {
+        let now = self.ctx.clock.elapsed();
+        match seen {
+            Seen::Job(job) => {
+                let key = objects::key_of(&*job);
+                self.invalid.remove(&key);
+                let uid = job.metadata.uid.clone();
+                let before = self.ctx.objects.job(&key).and_then(|j| j.metadata.uid.clone());
+                if let Some(before) = before.filter(|b| Some(b) != uid.as_ref()) {
+                    self.forget(&before);
+                }
+                self.ctx.objects.put_job(*job);
+                self.queue.changed(&key, now);
+            }
+            Seen::InvalidJob(key, problem) => {
+                tracing::warn!(namespace = key.namespace, name = key.name, problem, "cannot read a DataIntegrationJob");
+                self.ctx.objects.remove_job(&key);
+                self.invalid.insert(key.clone(), problem);
+                self.queue.changed(&key, now);
+            }
+            Seen::JobGone(key) => self.gone(&key),
+            Seen::JobsListed(listed) => {
+                for key in self.ctx.objects.keep_jobs(&listed) {
+                    self.gone(&key);
+                }
+                self.invalid.retain(|key, _| listed.contains(key));
+            }
+            Seen::Account(account) => {
+                let key = objects::key_of(&*account);
+                self.ctx.objects.put_account(*account);
+                self.wake(&key);
+            }
+            Seen::AccountGone(key) => {
+                self.ctx.objects.remove_account(&key);
+                self.wake(&key);
+            }
+            Seen::AccountsListed(listed) => {
+                for key in self.ctx.objects.keep_accounts(&listed) {
+                    self.wake(&key);
+                }
+            }
+            Seen::AllListed => {
+                self.listed = true;
+                self.ready();
+            }
+            Seen::Failed(kind, error) => {
+                self.ctx.metrics.watch_error(kind);
+                tracing::warn!(kind = kind.as_str(), error, "a watch failed; it is tried again");
+            }
+        }
+        self.ctx.metrics.unparsable_objects(crate::telemetry::Kind::Job, self.invalid.len());
+    }
+
+    fn gone(&mut self, key: &ObjectKey) {
+        if let Some(uid) = self.ctx.objects.job(key).and_then(|j| j.metadata.uid.clone()) {
+            self.forget(&uid);
+        }
+        self.ctx.objects.remove_job(key);
+        self.invalid.remove(key);
+        self.queue.remove(key);
+    }
+
+    fn forget(&self, uid: &str) {
+        self.ctx.memory.forget(uid);
+        self.ctx.turns.forget(uid);
+    }
+
+    /// A changed account wakes its jobs.
+    fn wake(&mut self, account: &ObjectKey) {
+        let now = self.ctx.clock.elapsed();
+        for key in self.ctx.objects.jobs_of(account) {
+            self.queue.changed(&key, now);
+        }
+    }
+}
+
+/// One pass in its task: what it needs next, as a monotonic time.
+async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (ObjectKey, Option<Duration>) {
+    let began = ctx.clock.elapsed();
+    if let Some(problem) = problem {
+        if let Err(error) = invalid::tell(&ctx, &key, &problem).await {
+            tracing::warn!(%error, "cannot tell that an object is invalid");
+        }
+        return (key, Some(ctx.clock.elapsed() + invalid::AGAIN));
+    }
+    let result = pass(&ctx, &key).await;
+    ctx.metrics.pass(ended(&result));
+    let now = ctx.clock.elapsed();
+    if now.saturating_sub(began) > SLOW_PASS {
+        tracing::warn!(seconds = now.saturating_sub(began).as_secs(), "a pass took long");
+    }
+    let uid = ctx.objects.job(&key).and_then(|job| job.metadata.uid.clone()).unwrap_or_default();
+    let failures = |change: fn(i32) -> i32| {
+        ctx.memory.update(&uid, |facts| {
+            facts.failures = change(facts.failures);
+            facts.failures
+        })
+    };
+    let next = match result {
+        Ok(requeue) => {
+            failures(|_| 0);
+            match requeue {
+                Requeue::OnChange => None,
+                Requeue::Again => Some(now),
+                Requeue::At(at) => {
+                    let wait = at.duration_since(ctx.clock.now());
+                    Some(now + Duration::try_from(wait).unwrap_or_default())
+                }
+            }
+        }
+        Err(error) if error.is_conflict() => Some(now + CONFLICT),
+        Err(error) if error.is_not_found() => None,
+        Err(error @ Error::OldCrd(_)) => {
+            tracing::error!(%error, "not ready");
+            Some(now + OLD_CRD)
+        }
+        Err(error) => {
+            let wait = delay(failures(|n| n.saturating_add(1)), ctx.clock.jitter());
+            tracing::warn!(%error, retry_in = ?wait, "a pass failed");
+            Some(now + wait)
+        }
+    };
+    (key, next)
+}

@@ -27,7 +27,6 @@ pub enum KeyView {
 type Entry = Arc<tokio::sync::Mutex<Option<(Duration, Option<Secret>)>>>;
 
 /// A cache of seconds.
-#[derive(Debug)]
 pub struct Secrets {
     client: Client,
     clock: Clock,

@@ -1,6 +1,7 @@
 //! Version `v1alpha1`: what both kinds share.
 
 mod account;
+mod full;
 mod job;
 mod record;
 

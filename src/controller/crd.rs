@@ -1,0 +1,50 @@
+//! Is the CRD as new as this operator? An older one would lose fields of the record.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource as _};
+use serde_json::json;
+
+use super::Context;
+use super::error::{Error, short};
+use super::queue::ObjectKey;
+use super::record::MANAGER;
+use crate::api::{DataIntegrationJob, JobStatus};
+
+/// Checked once per process, on the first object there is: `/status` cannot be tried without one.
+#[derive(Debug, Default)]
+pub struct CrdCheck(AtomicBool);
+
+impl CrdCheck {
+    /// Applies a full status to the object as a dry run. Nothing is written.
+    ///
+    /// # Errors
+    /// The CRD lacks a field, or the API server could not be asked.
+    pub async fn check(&self, ctx: &Context, key: &ObjectKey) -> Result<(), Error> {
+        if self.0.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
+        let body = json!({
+            "apiVersion": DataIntegrationJob::api_version(&()),
+            "kind": DataIntegrationJob::kind(&()),
+            "metadata": { "name": key.name },
+            "status": JobStatus::full(),
+        });
+        let how = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
+        match api.patch_status(&key.name, &how, &Patch::Apply(&body)).await {
+            Ok(_) => {
+                self.0.store(true, Ordering::Release);
+                ctx.health.set_ready(Ok(()));
+                Ok(())
+            }
+            Err(error) if short(&error).contains("field not declared in schema") => {
+                let old = Error::OldCrd(short(&error));
+                ctx.health.set_ready(Err(old.to_string()));
+                Err(old)
+            }
+            Err(error) => Err(Error::kube("cannot check the CRD")(error)),
+        }
+    }
+}

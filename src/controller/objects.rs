@@ -1,0 +1,127 @@
+//! The objects as this process knows them: fed by watches, corrected by the answers to our own writes.
+//!
+//! **Guarantee:** a view older than our own last write of an object is never given out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::ResourceExt as _;
+
+use super::queue::ObjectKey;
+use crate::api::{DataIntegrationJob, DataWorksAccount};
+
+/// Objects by namespace and name.
+#[derive(Debug, Default)]
+pub struct Objects {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    jobs: BTreeMap<ObjectKey, Arc<DataIntegrationJob>>,
+    accounts: BTreeMap<ObjectKey, Arc<DataWorksAccount>>,
+}
+
+impl Objects {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The job, if it is known and can be read.
+    #[must_use]
+    pub fn job(&self, key: &ObjectKey) -> Option<Arc<DataIntegrationJob>> {
+        self.lock().jobs.get(key).cloned()
+    }
+
+    /// The account of that name in that namespace.
+    #[must_use]
+    pub fn account(&self, namespace: &str, name: &str) -> Option<Arc<DataWorksAccount>> {
+        let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
+        self.lock().accounts.get(&key).cloned()
+    }
+
+    /// Takes a job as the API server gave it, unless a newer version of the same object is known; gives the newer one.
+    pub fn put_job(&self, job: DataIntegrationJob) -> Arc<DataIntegrationJob> {
+        let key = key_of(&job);
+        let mut inner = self.lock();
+        if let Some(known) = inner.jobs.get(&key)
+            && known.uid() == job.uid()
+            && version(&**known) > version(&job)
+        {
+            return known.clone();
+        }
+        let job = Arc::new(trimmed(job));
+        inner.jobs.insert(key, job.clone());
+        job
+    }
+
+    /// The job is gone, or cannot be read.
+    pub fn remove_job(&self, key: &ObjectKey) {
+        self.lock().jobs.remove(key);
+    }
+
+    /// Takes an account as the API server gave it.
+    pub fn put_account(&self, account: DataWorksAccount) {
+        self.lock().accounts.insert(key_of(&account), Arc::new(account));
+    }
+
+    /// The account is gone, or cannot be read.
+    pub fn remove_account(&self, key: &ObjectKey) {
+        self.lock().accounts.remove(key);
+    }
+
+    /// All jobs known.
+    #[must_use]
+    pub fn job_keys(&self) -> Vec<ObjectKey> {
+        self.lock().jobs.keys().cloned().collect()
+    }
+
+    /// All jobs that name the account.
+    #[must_use]
+    pub fn jobs_of(&self, account: &ObjectKey) -> Vec<ObjectKey> {
+        let inner = self.lock();
+        let from = ObjectKey { namespace: account.namespace.clone(), name: String::new() };
+        inner
+            .jobs
+            .range(from..)
+            .take_while(|(key, _)| key.namespace == account.namespace)
+            .filter(|(_, job)| job.spec.account_ref.name == account.name)
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    /// After a whole list: what is known and was not listed is gone. Gives the jobs that are.
+    pub fn keep_jobs(&self, listed: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
+        let mut inner = self.lock();
+        let gone: Vec<ObjectKey> = inner.jobs.keys().filter(|k| !listed.contains(k)).cloned().collect();
+        inner.jobs.retain(|key, _| listed.contains(key));
+        gone
+    }
+
+    /// The same for accounts.
+    pub fn keep_accounts(&self, listed: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
+        let mut inner = self.lock();
+        let gone: Vec<ObjectKey> = inner.accounts.keys().filter(|k| !listed.contains(k)).cloned().collect();
+        inner.accounts.retain(|key, _| listed.contains(key));
+        gone
+    }
+}
+
+/// Namespace and name of an object.
+#[must_use]
+pub fn key_of<K: kube::Resource>(object: &K) -> ObjectKey {
+    ObjectKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+/// resourceVersion as a number, as Kubernetes' own controllers compare it.
+fn version<K: kube::Resource>(object: &K) -> u64 {
+    object.resource_version().and_then(|v| v.parse().ok()).unwrap_or_default()
+}
+
+/// Without what is large and never looked at. The object is never written back whole.
+fn trimmed(mut job: DataIntegrationJob) -> DataIntegrationJob {
+    job.managed_fields_mut().clear();
+    job.annotations_mut().retain(|name, _| name.starts_with("dijob.dev/"));
+    job.labels_mut().clear();
+    job
+}

@@ -427,7 +427,13 @@ mod tests {
 
     #[test]
     fn a_refusal_without_code_or_request_id_is_no_evidence() {
-        for body in [r#"{"Code":"Forbidden"}"#, r#"{"RequestId":"R-1"}"#, r#"{"Code":"500130","Message":"x"}"#, "{}"] {
+        for body in [
+            "{}",
+            r#"{"Code":"Forbidden"}"#,
+            r#"{"RequestId":"R-1"}"#,
+            r#"{"RequestId":"R-1","Message":"500130"}"#,
+            r#"{"Code":"500130","Message":"x"}"#,
+        ] {
             let error = refused(403, body);
             assert_eq!((error.kind, error.ran()), (ErrorKind::Server, Ran::May), "{body}");
         }

@@ -127,8 +127,14 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         time_to_send,
         events,
     });
-    let mut controller =
-        Controller { ctx, queue: Queue::default(), running: JoinSet::new(), passes, invalid: BTreeMap::new(), listed: false };
+    let mut controller = Controller {
+        ctx,
+        queue: Queue::default(),
+        running: JoinSet::new(),
+        passes,
+        invalid: BTreeMap::new(),
+        listed: false,
+    };
     controller.work(&stop).await;
     controller.drain().await;
     drop(controller);

@@ -9,9 +9,9 @@ use super::observe::{Subject, observe, refresh};
 use super::queue::ObjectKey;
 use super::record::write_status;
 use crate::plan::notice::notices;
-use crate::plan::{Action, Next, Outcome, Plan, Stance, Verdict, Wait, decide, next_status};
 use crate::plan::observed::Answer;
 use crate::plan::trigger::Trigger;
+use crate::plan::{Action, Next, Outcome, Plan, Stance, Verdict, Wait, decide, next_status};
 use crate::telemetry::{self, Ended, StatusWrite};
 
 /// Actions of one object in a row, before others have their turn: look, turn, start, and some to spare.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kube::api::{Patch, PatchParams};
-use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt as _};
 use serde_json::json;
 
@@ -40,11 +39,14 @@ pub async fn write_status(
     let how = PatchParams::apply(MANAGER).force();
     let written = api.patch_status(&key.name, &how, &Patch::Apply(&body)).await;
     let written = written.map_err(Error::kube("cannot write status"));
-    ctx.metrics.status_write(kind, match &written {
-        Ok(_) => Ended::Ok,
-        Err(error) if error.is_conflict() => Ended::Conflict,
-        Err(_) => Ended::Error,
-    });
+    ctx.metrics.status_write(
+        kind,
+        match &written {
+            Ok(_) => Ended::Ok,
+            Err(error) if error.is_conflict() => Ended::Conflict,
+            Err(_) => Ended::Error,
+        },
+    );
     match written {
         Ok(job) => Ok(Some(ctx.objects.put_job(job))),
         Err(error) => {
@@ -64,12 +66,4 @@ async fn read_again(ctx: &Context, key: &ObjectKey) {
         Ok(None) => ctx.objects.remove_job(key),
         Err(error) => tracing::debug!(error = super::error::short(&error), "cannot read the object again"),
     }
-}
-
-/// A reference for events.
-pub fn reference<K>(object: &K) -> k8s_openapi::api::core::v1::ObjectReference
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    object.object_ref(&())
 }

@@ -87,8 +87,13 @@ fn parse(secret: Option<&Secret>, from: &SecretRef) -> KeyView {
         ));
     };
     let text = |key: &str| {
-        let bytes = secret.data.as_ref().and_then(|d| d.get(key)).ok_or_else(|| format!("Secret \"{name}\" has no key {key}: add it"))?;
-        std::str::from_utf8(&bytes.0).map_err(|_| format!("key {key} of Secret \"{name}\" is not text: store the AccessKey as it was given"))
+        let bytes = secret
+            .data
+            .as_ref()
+            .and_then(|d| d.get(key))
+            .ok_or_else(|| format!("Secret \"{name}\" has no key {key}: add it"))?;
+        std::str::from_utf8(&bytes.0)
+            .map_err(|_| format!("key {key} of Secret \"{name}\" is not text: store the AccessKey as it was given"))
     };
     let key = text(id_key)
         .and_then(|id| text(secret_key).map(|secret| (id, secret)))

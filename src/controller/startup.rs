@@ -49,7 +49,10 @@ fn explain(what: &str, error: &kube::Error) -> String {
             format!("the operator may not list {what}: apply deploy/base/rbac.yaml ({})", status.message)
         }
         kube::Error::Api(status) if status.code == 401 => {
-            format!("the API server does not accept the operator's credentials: check its service account or kubeconfig ({})", status.message)
+            format!(
+                "the API server does not accept the operator's credentials: check its service account or kubeconfig ({})",
+                status.message
+            )
         }
         other => format!("the Kubernetes API server cannot be reached: {}", short(other)),
     }

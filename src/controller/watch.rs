@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::stream::{BoxStream, StreamExt as _};
 use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::WatchStreamExt as _;
 use kube::{Api, Client};
 
 use super::objects::key_of;
@@ -113,7 +113,12 @@ impl Watches {
             match account.0 {
                 Ok(account) => Seen::Account(Box::new(account)),
                 Err(problem) => {
-                    tracing::warn!(namespace = key.namespace, name = key.name, problem = problem.error, "cannot read a DataWorksAccount");
+                    tracing::warn!(
+                        namespace = key.namespace,
+                        name = key.name,
+                        problem = problem.error,
+                        "cannot read a DataWorksAccount"
+                    );
                     Seen::AccountGone(key)
                 }
             }

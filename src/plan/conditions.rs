@@ -39,7 +39,10 @@ fn ready(seen: &Observed, plan: &Plan, outcome: &Outcome) -> Ready {
         Stance::Blocked { problem, stalled, until } => blocked(problem, *stalled, *until),
         Stance::Suspended(trigger) => not_ready(
             Reason::Suspended,
-            format!("a start is due ({}), and spec.suspend holds it back: set suspend to false to send it", trigger.as_str()),
+            format!(
+                "a start is due ({}), and spec.suspend holds it back: set suspend to false to send it",
+                trigger.as_str()
+            ),
             None,
         ),
         Stance::Preparing(trigger) => match waiting(seen, plan) {
@@ -163,9 +166,12 @@ fn started(record: &JobStatus, outcome: &Outcome) -> Option<Saying> {
 fn observed(seen: &Observed) -> Option<Saying> {
     let type_ = ConditionType::Observed;
     match seen.reading.as_ref().map(|r| &r.seen) {
-        Some(Seen::Job(_)) => {
-            Some(Saying { type_, status: ConditionStatus::True, reason: Reason::JobRead, message: "the job was read".to_owned() })
-        }
+        Some(Seen::Job(_)) => Some(Saying {
+            type_,
+            status: ConditionStatus::True,
+            reason: Reason::JobRead,
+            message: "the job was read".to_owned(),
+        }),
         Some(Seen::Refused(error)) => {
             let what = error.code.clone().unwrap_or_else(|| format!("HTTP {}", error.http_status.unwrap_or_default()));
             let message = format!(
@@ -177,7 +183,12 @@ fn observed(seen: &Observed) -> Option<Saying> {
         // A read that fails for a passing reason leaves it as it was.
         Some(Seen::NotFound(_) | Seen::Failed(_)) | None => {
             let before = seen.conditions.iter().find(|c| c.type_ == type_.as_str())?;
-            Some(Saying { type_, status: before.status, reason: reason_of(&before.reason)?, message: before.message.clone() })
+            Some(Saying {
+                type_,
+                status: before.status,
+                reason: reason_of(&before.reason)?,
+                message: before.message.clone(),
+            })
         }
     }
 }
@@ -197,7 +208,10 @@ fn waiting(seen: &Observed, plan: &Plan) -> Option<(Reason, String)> {
         )),
         (Some(hold), _) => Some((
             Reason::Throttled,
-            format!("the cloud throttles the account; calls pause until {}, and this one keeps its place", second(hold.until)),
+            format!(
+                "the cloud throttles the account; calls pause until {}, and this one keeps its place",
+                second(hold.until)
+            ),
         )),
         (None, Turn::Waiting { long: true, .. }) => Some((
             Reason::WaitingForTurn,

@@ -38,9 +38,7 @@ pub fn decide(seen: &Observed, now: Timestamp) -> Plan {
     }
     match due {
         Due::Start(start) => approach(seen, &start, now),
-        Due::AccountChanged => {
-            rest(Stance::Blocked { problem: Problem::AccountChanged, stalled: true, until: None })
-        }
+        Due::AccountChanged => rest(Stance::Blocked { problem: Problem::AccountChanged, stalled: true, until: None }),
         Due::Tidy => act(Action::Tidy, Stance::Settled(rest_of(&seen.record))),
         Due::Nothing => keep(seen, &job, now),
     }
@@ -60,7 +58,8 @@ fn approach(seen: &Observed, due: &DueStart, now: Timestamp) -> Plan {
     }
     let stance = Stance::Preparing(due.trigger);
     let forced = due.send_force || due.send_start_time || seen.spec.on_unknown == OnUnknown::Hold;
-    let young = Duration::from_secs(if forced || due.trigger == Trigger::FirstApply || due.adoptable { 10 } else { 60 });
+    let young =
+        Duration::from_secs(if forced || due.trigger == Trigger::FirstApply || due.adoptable { 10 } else { 60 });
     let baseline = seen.look_at(&due.job).filter(|r| now < after(r.at, young));
     let (word, started) = match baseline.map(|r| &r.seen) {
         None | Some(Seen::Failed(_) | Seen::NotFound(_)) => return look(seen, &due.job, stance),

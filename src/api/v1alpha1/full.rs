@@ -21,8 +21,12 @@ impl JobStatus {
             })
         };
         let inputs = StartInputs { realtime_start_settings: settings(), force_to_rerun: true };
-        let says =
-            Saying { type_: ConditionType::Ready, status: ConditionStatus::Unknown, reason: Reason::StartDue, message: word() };
+        let says = Saying {
+            type_: ConditionType::Ready,
+            status: ConditionStatus::Unknown,
+            reason: Reason::StartDue,
+            message: word(),
+        };
         Self {
             observed_generation: 1,
             conditions: set(&[], vec![says], 1, Timestamp::UNIX_EPOCH),

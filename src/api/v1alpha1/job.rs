@@ -27,14 +27,23 @@ use crate::api::condition::Condition;
     printcolumn(name = "Job-ID", type_ = "integer", json_path = ".spec.diJobId"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Since", type_ = "date", json_path = ".status.conditions[?(@.type==\"Ready\")].lastTransitionTime"),
+    printcolumn(
+        name = "Since",
+        type_ = "date",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].lastTransitionTime"
+    ),
     printcolumn(name = "State", type_ = "string", json_path = ".status.jobStatus"),
     printcolumn(name = "Last-Start", type_ = "date", json_path = ".status.lastStart.requestedTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Outcome", type_ = "string", priority = 1, json_path = ".status.lastStart.outcome"),
     printcolumn(name = "Next-Attempt", type_ = "string", priority = 1, json_path = ".status.nextAttemptTime"),
     printcolumn(name = "Request-ID", type_ = "string", priority = 1, json_path = ".status.lastStart.requestId"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].message")
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataIntegrationJobSpec {

@@ -5,9 +5,7 @@ mod full;
 mod job;
 mod record;
 
-pub use account::{
-    AccountQuota, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, SecretRef,
-};
+pub use account::{AccountQuota, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, SecretRef};
 pub use job::{
     AccountRef, DataIntegrationJob, DataIntegrationJobSpec, FailoverSettings, JobStatus, OnUnknown,
     RealtimeStartSettings,

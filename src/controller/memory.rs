@@ -22,6 +22,8 @@ pub struct Facts {
     pub never_sent: BTreeSet<String>,
     /// Since when the account or key has been missing.
     pub missing_since: Option<Timestamp>,
+    /// Versions of the account and the key that the last look was made with.
+    pub credentials_version: String,
     /// Passes that failed in a row.
     pub failures: i32,
 }

@@ -72,7 +72,7 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
     };
     let cloud_offset = access.as_ref().map(|a| ctx.memory.offset(a.endpoint.host())).unwrap_or_default();
     let never_sent = record.pending_start.as_ref().is_some_and(|p| p.attempt <= 1 && facts.never_sent.contains(&p.id));
-    let seen = Observed {
+    let mut seen = Observed {
         object: Object {
             generation: job.metadata.generation.unwrap_or_default(),
             deleting: job.metadata.deletion_timestamp.is_some(),
@@ -98,7 +98,24 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
         lease_transitions,
         settings: ctx.settings,
     };
+    drop_foreign_look(ctx, &mut seen);
     Ok(Some(Subject { key: key.clone(), job, seen, access }))
+}
+
+/// What another account or key was shown, or refused, says nothing of this one.
+fn drop_foreign_look(ctx: &Context, seen: &mut Observed) {
+    let version = seen.credentials_version();
+    let same = ctx.memory.update(&seen.object.uid, |facts| {
+        let same = facts.credentials_version == version;
+        if !same {
+            facts.reading = None;
+            facts.credentials_version.clone_from(&version);
+        }
+        same
+    });
+    if !same {
+        seen.reading = None;
+    }
 }
 
 /// The same object after an action: the process's own memory is read again, nothing else.

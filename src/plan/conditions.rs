@@ -8,6 +8,7 @@ use super::problem::Problem;
 use super::status::Outcome;
 use crate::api::JobStatus;
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, Saying, reason_of};
+use crate::dataworks::error::safe_text;
 
 /// All conditions of a job that stands as `plan` says. `seen.record` is the record as it will be written.
 #[must_use]
@@ -22,7 +23,7 @@ pub fn sayings(seen: &Observed, plan: &Plan, outcome: &Outcome) -> Vec<Saying> {
     all.extend(started(&seen.record, outcome));
     all.extend(observed(seen));
     all.extend(throttled(seen, plan));
-    all
+    all.into_iter().map(|s| Saying { message: safe_text(&s.message), ..s }).collect()
 }
 
 struct Ready {
@@ -39,7 +40,10 @@ fn ready(seen: &Observed, plan: &Plan, outcome: &Outcome) -> Ready {
         Stance::Blocked { problem, stalled, until } => blocked(problem, *stalled, *until),
         Stance::Suspended(trigger) => not_ready(
             Reason::Suspended,
-            format!("a start is due ({}), and spec.suspend holds it back: set suspend to false to send it", trigger.as_str()),
+            format!(
+                "a start is due ({}), and spec.suspend holds it back: set suspend to false to send it",
+                trigger.as_str()
+            ),
             None,
         ),
         Stance::Preparing(trigger) => match waiting(seen, plan) {
@@ -152,7 +156,8 @@ fn started(record: &JobStatus, outcome: &Outcome) -> Option<Saying> {
         "Accepted" => says(ConditionStatus::True, Reason::StartAccepted, format!("accepted: {named}")),
         "Confirmed" => says(ConditionStatus::True, Reason::StartConfirmed, format!("seen to have started: {named}")),
         "Rejected" => {
-            let face = record.last_error.as_ref().map(|e| Problem::of_record(e).face());
+            let of_the_start = record.last_error.as_ref().filter(|e| e.operation == "StartDIJob");
+            let face = of_the_start.map(|e| Problem::of_record(e).face());
             let reason = face.map_or(Reason::StartRejected, |f| f.reason);
             says(ConditionStatus::False, reason, format!("refused: {named}"))
         }
@@ -163,9 +168,12 @@ fn started(record: &JobStatus, outcome: &Outcome) -> Option<Saying> {
 fn observed(seen: &Observed) -> Option<Saying> {
     let type_ = ConditionType::Observed;
     match seen.reading.as_ref().map(|r| &r.seen) {
-        Some(Seen::Job(_)) => {
-            Some(Saying { type_, status: ConditionStatus::True, reason: Reason::JobRead, message: "the job was read".to_owned() })
-        }
+        Some(Seen::Job(_)) => Some(Saying {
+            type_,
+            status: ConditionStatus::True,
+            reason: Reason::JobRead,
+            message: "the job was read".to_owned(),
+        }),
         Some(Seen::Refused(error)) => {
             let what = error.code.clone().unwrap_or_else(|| format!("HTTP {}", error.http_status.unwrap_or_default()));
             let message = format!(
@@ -177,7 +185,12 @@ fn observed(seen: &Observed) -> Option<Saying> {
         // A read that fails for a passing reason leaves it as it was.
         Some(Seen::NotFound(_) | Seen::Failed(_)) | None => {
             let before = seen.conditions.iter().find(|c| c.type_ == type_.as_str())?;
-            Some(Saying { type_, status: before.status, reason: reason_of(&before.reason)?, message: before.message.clone() })
+            Some(Saying {
+                type_,
+                status: before.status,
+                reason: reason_of(&before.reason)?,
+                message: before.message.clone(),
+            })
         }
     }
 }
@@ -197,7 +210,10 @@ fn waiting(seen: &Observed, plan: &Plan) -> Option<(Reason, String)> {
         )),
         (Some(hold), _) => Some((
             Reason::Throttled,
-            format!("the cloud throttles the account; calls pause until {}, and this one keeps its place", second(hold.until)),
+            format!(
+                "the cloud throttles the account; calls pause until {}, and this one keeps its place",
+                second(hold.until)
+            ),
         )),
         (None, Turn::Waiting { long: true, .. }) => Some((
             Reason::WaitingForTurn,

@@ -9,11 +9,11 @@ pub fn inputs_of(spec: &DataIntegrationJobSpec) -> StartInputs {
     let DataIntegrationJobSpec {
         realtime_start_settings,
         force_to_rerun,
-        account_ref: _,  // which account: compared by its region
-        di_job_id: _,    // which job: compared apart
-        rerun_token: _,  // a request of its own
-        on_unknown: _,   // policy: starts nothing
-        suspend: _,      // policy: starts nothing
+        account_ref: _, // which account: compared by its region
+        di_job_id: _,   // which job: compared apart
+        rerun_token: _, // a request of its own
+        on_unknown: _,  // policy: starts nothing
+        suspend: _,     // policy: starts nothing
     } = spec;
     StartInputs { realtime_start_settings: normal(realtime_start_settings.as_ref()), force_to_rerun: *force_to_rerun }
 }
@@ -24,6 +24,7 @@ fn normal(settings: Option<&RealtimeStartSettings>) -> Option<RealtimeStartSetti
 
 /// What an edit did to the start inputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts of one edit")]
 pub struct Change {
     /// `startTime` is there and new.
     pub start_time: bool,

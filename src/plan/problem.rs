@@ -126,9 +126,7 @@ impl CloudProblem {
             ErrorKind::ClockSkew => {
                 (Reason::ClockSkew, "correct the clock of the node that the operator runs on", true)
             }
-            ErrorKind::NotFound => {
-                (Reason::JobNotFound, "correct spec.diJobId, or the account's region", true)
-            }
+            ErrorKind::NotFound => (Reason::JobNotFound, "correct spec.diJobId, or the account's region", true),
             ErrorKind::Invalid => (Reason::StartRejected, "correct the spec, or mend the job in DataWorks", true),
             ErrorKind::CallerUnknown => {
                 (Reason::CallerUnknown, "the credentials carry no user id: use the key of a RAM user", true)
@@ -163,9 +161,13 @@ impl CloudProblem {
             "Forbidden.Access" => {
                 "the edition that the account has bought does not allow this call, or the key may not make it: check the edition, or use another key in the Secret"
             }
-            code if code.starts_with("InvalidAccessKeyId") => "the cloud does not know this AccessKey ID: correct the Secret",
+            code if code.starts_with("InvalidAccessKeyId") => {
+                "the cloud does not know this AccessKey ID: correct the Secret"
+            }
             code if code.contains("Signature") => "the AccessKey secret does not fit its ID: correct the Secret",
-            _ => "let the key's RAM user call dataworks:StartDIJob and GetDIJob and make it a member of the workspace, or use another key in the Secret",
+            _ => {
+                "let the key's RAM user call dataworks:StartDIJob and GetDIJob and make it a member of the workspace, or use another key in the Secret"
+            }
         }
     }
 }

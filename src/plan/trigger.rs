@@ -92,8 +92,7 @@ pub fn due(seen: &Observed) -> Option<Due> {
     {
         return Some(first_sight(seen, job, requested)); // another job: everything starts over
     }
-    let tokens: Vec<String> =
-        requested.into_iter().filter(|t| !seen.record.handled_rerun_tokens.contains(t)).collect();
+    let tokens: Vec<String> = requested.into_iter().filter(|t| !seen.record.handled_rerun_tokens.contains(t)).collect();
     if !tokens.is_empty() {
         return Some(Due::Start(as_in_spec(seen, job, Trigger::Rerun, tokens, false)));
     }

@@ -8,9 +8,10 @@ use super::action::{Action, Plan, Rest, Stance, Verdict, act, look, rest, settle
 use super::evidence::{Baseline, Evidence, weigh};
 use super::inputs::inputs_of;
 use super::observed::{JobRef, Key, Lane, Observed, PROTOCOL, Seen, after};
-use super::obstacle::{blocked, retry_wait, without_account, without_key};
+use super::obstacle::{blocked, blocked_for_a_person, retry_wait, without_account, without_key};
 use super::problem::Problem;
-use super::resolve::{confirm, resolve, unconfirmed};
+use super::resolve::{accepted_unseen, confirm, resolve, unconfirmed};
+use super::status::is_applied;
 use super::trigger::{Due, DueStart, Trigger, due};
 use crate::api::condition::whole_seconds;
 use crate::api::{JobStatus, OnUnknown, PendingStart};
@@ -57,6 +58,10 @@ fn approach(seen: &Observed, due: &DueStart, now: Timestamp) -> Plan {
         return plan;
     }
     let stance = Stance::Preparing(due.trigger);
+    let called = seen.call_at.unwrap_or(Timestamp::MIN);
+    if accepted_unseen(seen, &due.job) && now < after(called, seen.settings.confirm) {
+        return until_then(stance, after(called, seen.settings.confirm));
+    }
     let forced = due.send_force || due.send_start_time || seen.spec.on_unknown == OnUnknown::Hold;
     let young =
         Duration::from_secs(if forced || due.trigger == Trigger::FirstApply || due.adoptable { 10 } else { 60 });
@@ -68,6 +73,11 @@ fn approach(seen: &Observed, due: &DueStart, now: Timestamp) -> Plan {
             let state = JobState::of(&view.word);
             if due.adoptable && matches!(state, JobState::Running | JobState::Finished) {
                 return act(Action::Adopt, stance);
+            }
+            let settled = after(called, seen.settings.settle);
+            if view.started.is_none() && baseline.is_some_and(|r| r.at < settled) {
+                // A word may still change by our call before, and its change would be taken for this one's effect.
+                return if now < settled { until_then(stance, settled) } else { look(seen, &due.job, stance) };
             }
             (Some(view.word.clone()), largest_started(seen, &due.job, view.started))
         }
@@ -113,6 +123,10 @@ fn keep(seen: &Observed, job: &JobRef, now: Timestamp) -> Plan {
     if !matches!(state, Rest::NotRunning | Rest::OutcomeUnknown) || !matches!(seen.key, Key::Ready { .. }) {
         return rest(stance);
     }
+    let of_a_look = seen.record.last_error.as_ref().is_some_and(|e| e.operation == "GetDIJob");
+    if let Some(plan) = blocked_for_a_person(seen, now).filter(|_| of_a_look && state == Rest::NotRunning) {
+        return plan;
+    }
     let reading = seen.look_at(job);
     let unconfirmed = last.outcome != "Confirmed" && last.outcome != "Rejected";
     if unconfirmed && weigh(seen, reading, Baseline::from(last), now) == Evidence::Sign {
@@ -148,8 +162,7 @@ pub fn rest_of(record: &JobStatus) -> Rest {
 
 /// The largest `StartedTime` ever recorded for this job.
 fn largest_started(seen: &Observed, job: &JobRef, now_read: Option<i64>) -> Option<i64> {
-    let applied = seen.record.applied.as_ref();
-    let same_job = applied.is_none_or(|a| a.region == job.region && a.di_job_id == job.di_job_id);
-    let recorded = seen.record.job_started_time.as_ref().filter(|_| same_job).map(|t| t.0.as_second());
+    let known = seen.record.job_started_time.as_ref().filter(|_| is_applied(&seen.record, job));
+    let recorded = known.map(|t| t.0.as_second());
     now_read.max(recorded)
 }

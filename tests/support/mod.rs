@@ -1,0 +1,4 @@
+//! What several test binaries share: modules, not tests.
+#![allow(dead_code, reason = "each test binary uses its own part of these modules")]
+
+pub mod proxy;

@@ -1,0 +1,5 @@
+//! What several tests share: builders, laws. Modules, not tests.
+
+pub mod arbitrary;
+pub mod plan;
+pub mod schema;

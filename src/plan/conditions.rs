@@ -82,10 +82,10 @@ fn blocked(problem: &Problem, stalled: bool, until: Option<Timestamp>) -> Ready 
 
 fn unresolved(seen: &Observed, until: Timestamp) -> String {
     let what = seen.record.last_error.as_ref().filter(|e| e.operation == "StartDIJob").map_or_else(
-        || "a StartDIJob may have been sent, and its answer is not known".to_owned(),
+        || "StartDIJob may have been sent, and its answer is not known".to_owned(),
         |e| {
             let code = e.code.as_deref().or(e.message.as_deref()).unwrap_or("no answer");
-            format!("StartDIJob has no usable answer ({code}{})", request_id(e.request_id.as_ref()))
+            format!("whether StartDIJob ran is not known ({code}{})", request_id(e.request_id.as_ref()))
         },
     );
     let forced = seen.record.pending_start.as_ref().is_some_and(crate::api::PendingStart::is_forced);

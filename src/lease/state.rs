@@ -222,6 +222,7 @@ mod tests {
         })
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "stands beside None in the stories")]
     fn seen(version: &str, holder: &str, duration: u64, transitions: i32) -> Option<Seen> {
         let (version, holder) = (version.to_owned(), holder.to_owned());
         Some(Seen { version, holder, duration: at(duration), transitions })

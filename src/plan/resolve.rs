@@ -43,8 +43,7 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
     if now < settled {
         return until_then(stance, settled);
     }
-    let fresh = reading.is_some_and(|r| now < after(r.at, Duration::from_secs(60)));
-    if evidence != Evidence::NoSign || !fresh {
+    if evidence != Evidence::NoSign {
         return look(seen, &job, stance);
     }
     // The gateway refuses a nonce that it has seen, which can only prevent a double.
@@ -53,6 +52,9 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
     if !same_bytes && age < SAME_NONCE && !pending.answered {
         // Under another key the first copy is not refused as a repetition: wait until it is old.
         return until_then(stance, after(now, (SAME_NONCE - age).unsigned_abs()));
+    }
+    if reading.is_none_or(|r| now >= after(r.at, Duration::from_secs(60))) {
+        return look(seen, &job, stance);
     }
     with_turn(seen, Lane::Start, stance, || {
         let mut again = PendingStart {

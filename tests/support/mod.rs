@@ -4,3 +4,5 @@
 pub mod arbitrary;
 pub mod plan;
 pub mod proxy;
+pub mod schema;
+pub mod world;

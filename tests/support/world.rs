@@ -572,7 +572,11 @@ pub fn laws(job: &DataIntegrationJob) -> Result<(), String> {
     let rules = [
         (Some(status.observed_generation) <= job.metadata.generation, "no status is of a later spec"),
         (status.history.len() <= 5, "the history has 5 entries at most"),
-        (status.uid == job.metadata.uid, "the status is of this object"),
+        // What cannot be read has no record, and so nothing that could be another's.
+        (
+            status.uid == job.metadata.uid || ready(job).is_some_and(|c| c.reason == "InvalidObject"),
+            "the status is of this object",
+        ),
     ];
     match rules.iter().find(|(holds, _)| !holds) {
         Some((_, law)) => Err(format!("broken: {law}")),

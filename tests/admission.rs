@@ -14,7 +14,13 @@ use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-mod support;
+#[path = "support"]
+#[expect(dead_code, reason = "this test uses a part of what the tests share")]
+mod support {
+    pub mod plan;
+    pub mod schema;
+    pub mod world;
+}
 
 use support::world::{Cluster, documents};
 
@@ -52,12 +58,12 @@ async fn create(client: &Client, namespace: &str, kind: &str, spec: Value) -> Re
 }
 
 fn refusal(error: kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 422 => status.message,
-        other => panic!("{other}"),
-    }
+    let kube::Error::Api(status) = error else { panic!("{error}") };
+    assert_eq!(status.code, 422, "{}", status.message);
+    status.message
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "rows read better")]
 fn account(changes: Value) -> Value {
     let mut spec = json!({
         "regionId": "cn-shanghai", "edition": "Basic", "credentials": { "secretRef": { "name": "key" } },
@@ -68,6 +74,7 @@ fn account(changes: Value) -> Value {
     spec
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "rows read better")]
 fn job(changes: Value) -> Value {
     let mut spec = json!({ "diJobId": 11743 });
     for (name, value) in changes.as_object().unwrap() {
@@ -419,7 +426,7 @@ async fn all_that_is_shipped_applies_cleanly_and_twice() {
     for folder in ["crds", "deploy/base", "deploy/samples"] {
         let kustomization = &documents(&format!("{folder}/kustomization.yaml"))[0];
         let files = kustomization["resources"].as_array().unwrap().iter().filter_map(Value::as_str);
-        for file in files.filter(|file| file.ends_with(".yaml")) {
+        for file in files.filter(|file| !file.ends_with("crds")) {
             for object in documents(&format!("{folder}/{file}")) {
                 let namespace = (folder == "deploy/samples").then_some("samples");
                 let first = apply(&client, &object, namespace, false).await.unwrap_or_else(|e| panic!("{file}: {e}"));

@@ -9,7 +9,12 @@ mod laws;
 mod resolve;
 #[path = "decide/starts.rs"]
 mod starts;
-mod support;
+#[path = "support"]
+mod support {
+    pub mod arbitrary;
+    pub mod plan;
+    pub mod schema;
+}
 
 use dijob_operator::api::condition::{ConditionStatus, Reason, reason_of, whole_seconds};
 use dijob_operator::api::{JobStatus, PendingStart};

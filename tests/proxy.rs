@@ -1,7 +1,10 @@
 //! The proxy of the end-to-end tests: before real servers, before the real API server, and with callers that go away.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-mod support;
+#[path = "support"]
+mod support {
+    pub mod proxy;
+}
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

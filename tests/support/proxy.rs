@@ -58,8 +58,6 @@ pub struct Exchange {
     pub moment: Moment,
     /// What the caller was or is going to be answered.
     pub status: Option<StatusCode>,
-    /// When the request had come, since the start of the proxy.
-    pub began: Duration,
     /// When it was over for the caller: answered whole, cut off, or gone away.
     pub ended: Option<Duration>,
 }
@@ -210,7 +208,6 @@ impl Shared {
                 body: body.clone(),
                 moment: Moment::RequestSeen,
                 status: None,
-                began: self.started.elapsed(),
                 ended: None,
             });
         });

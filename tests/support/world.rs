@@ -150,8 +150,24 @@ impl Cluster {
 
     /// Starts an operator process with these flags.
     pub fn operator(&self, flags: &[&str]) -> Operator {
+        self.operator_with(&self.kubeconfig, flags)
+    }
+
+    /// The same, but it reaches the API server at another URL.
+    pub fn operator_via(&self, server_url: &str, name: &str, flags: &[&str]) -> Operator {
+        let kubeconfig = self.plane.directory().join(format!("operator-{name}.yaml"));
+        std::fs::write(&kubeconfig, self.plane.kubeconfig_yaml_via(server_url, OPERATOR).unwrap()).unwrap();
+        self.operator_with(&kubeconfig, flags)
+    }
+
+    /// URL and certificate authority of the API server.
+    pub fn server(&self) -> (String, String) {
+        (self.plane.server_url(), self.plane.ca_pem().to_owned())
+    }
+
+    fn operator_with(&self, kubeconfig: &Path, flags: &[&str]) -> Operator {
         let mut command = Command::new(&self.binary);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args([
+        command.arg("--kubeconfig").arg(kubeconfig).args([
             "--listen=127.0.0.1:0",
             "--log-format=json",
             "--allow-insecure-endpoints",
@@ -244,17 +260,27 @@ impl Operator {
     }
 
     /// The value of one series, named with its labels as in the exposition.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub fn metric(&self, series: &str) -> u64 {
         let (_, text) = self.get("/metrics");
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {series} in\n{text}"))
     }
 
-    /// Asks it to end in order, and waits until it has.
-    pub fn terminate(mut self) -> ExitStatus {
+    /// Sends it a signal: `TERM`, `STOP`, `CONT`.
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait_end(mut self) -> ExitStatus {
         poll("the operator to end", || self.child.try_wait().unwrap())
+    }
+
+    /// Asks it to end in order, and waits until it has.
+    pub fn terminate(self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait_end()
     }
 }
 
@@ -420,7 +446,7 @@ impl Tenant {
         };
         match tokio::time::timeout(DEADLINE, wait).await {
             Ok(job) => job,
-            Err(_) => panic!("{}/{name}: waited for {what}\n{}", self.namespace, self.story(name)),
+            Err(_elapsed) => panic!("{}/{name}: waited for {what}\n{}", self.namespace, self.story(name)),
         }
     }
 
@@ -501,7 +527,7 @@ impl Tenant {
         };
         match tokio::time::timeout(DEADLINE, wait).await {
             Ok(found) => found,
-            Err(_) => panic!("no event {reason} about {name}: {:?}", self.events(name).await),
+            Err(_elapsed) => panic!("no event {reason} about {name}: {:?}", self.events(name).await),
         }
     }
 

@@ -6,7 +6,9 @@
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]
 mod support {
+    pub mod plan;
     pub mod proxy;
+    pub mod schema;
     pub mod world;
 }
 

@@ -206,6 +206,9 @@ impl World {
     fn person(&mut self) {
         let job = self.rng.i64(1..3);
         let word = ["Running", "Stopped", "Finished", "Failed"][self.rng.usize(0..4)];
+        if word != "Running" && self.cloud.jobs[&job].word != "Running" {
+            return; // only what runs can end
+        }
         self.tell(&format!("job {job} is {word} now, without us"));
         if word == "Running" {
             self.cloud.run(self.now, job, None);
@@ -337,7 +340,9 @@ impl World {
     pub fn step(&mut self, p: usize) {
         match std::mem::replace(&mut self.processes[p].doing, Doing::Idle) {
             Doing::Idle => {
-                if self.leader == p {
+                // Who has lost the lease still tells what became of its own call.
+                let me = &self.processes[p];
+                if self.leader == p || me.unrecorded.is_some() || !me.never_sent.is_empty() {
                     self.begin(p);
                 }
             }
@@ -375,6 +380,13 @@ impl World {
         let mut seen = self.observe(p, &version);
         let at = self.processes[p].time(self.now);
         let plan = decide(&seen, at);
+        if self.leader != p && !matches!(plan.action, Action::Settle(Verdict::Answered(_) | Verdict::NotSent)) {
+            let still_there = seen.never_sent || version.rv != self.object().rv;
+            let me = &mut self.processes[p];
+            me.never_sent.retain(|_| still_there);
+            me.wake = self.now;
+            return;
+        }
         let outcome = match &plan.action {
             Action::Nothing | Action::Adopt | Action::Tidy | Action::Settle(_) => Outcome::Done,
             Action::TakeTurn(lane) => {
@@ -516,9 +528,7 @@ impl World {
             steps += 1;
             let (versions, arrivals) = (self.history.len(), self.cloud.arrivals.len());
             let other = 1 - self.leader;
-            if !matches!(self.processes[other].doing, Doing::Idle) {
-                self.step(other);
-            }
+            self.step(other);
             self.step(self.leader);
             let me = &self.processes[self.leader];
             if self.history.len() != versions

@@ -604,3 +604,16 @@ fn the_times_are_those_that_flags_set() {
     let seen = unresolved(ordinary(40), 40).cloud(STOPPED, Some(100)).with(|o| o.settings = slow);
     assert_eq!(decide(&seen, now()).wait, Wait::Until(hence(20)));
 }
+
+#[test]
+fn while_a_nonce_grows_old_no_look_is_paid_for() {
+    let other = |o: &mut Observed| o.key = Key::Ready { id: "LTAI2".to_owned(), version: "s2".to_owned() };
+    let seen = unresolved(ordinary(200), 200).looked(100, saw(STOPPED, Some(100))).with(other);
+    assert_eq!(decide(&seen, now()), until(closing_at(200), hence(400)));
+}
+
+#[test]
+fn while_a_word_settles_no_look_is_paid_for() {
+    let seen = observed().called(29).looked(11, saw(STOPPED, None));
+    assert_eq!(decide(&seen, now()), until(preparing(Trigger::FirstApply), hence(1)));
+}

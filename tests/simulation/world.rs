@@ -48,8 +48,8 @@ pub struct World {
     pub leader: usize,
     /// Lives that ended without warning, and when.
     pub crashed: Vec<(String, Ms)>,
-    /// What left a process: id, attempt, and whose.
-    pub sent: Vec<(String, i64, String)>,
+    /// Resource version of each commit whose call left its process.
+    pub sent: Vec<u64>,
     /// Copies on the wire: when they arrive, what they are, how it goes.
     wire: Vec<(Ms, dijob_operator::api::PendingStart, Fate)>,
     key: u32,
@@ -450,7 +450,13 @@ impl World {
         let me = &mut self.processes[p];
         me.sent.push((record.id.clone(), record.attempt));
         me.never_sent.retain(|i| *i != (record.id.clone(), record.attempt));
-        self.sent.push((record.id.clone(), record.attempt, me.holder.clone()));
+        let is_it = |v: &&Version| v.status.pending_start.as_ref() == Some(&record);
+        let mut committed = 0;
+        for (n, v) in self.history.iter().enumerate().skip(1) {
+            let new = self.history[n - 1].status.pending_start.as_ref() != Some(&record);
+            committed = if new && is_it(&v) { v.rv } else { committed };
+        }
+        self.sent.push(committed);
         me.about = Some((record.id.clone(), record.attempt));
         let (answer, end) = if self.chance(4) {
             let late = [0, 0, 1_000, 40_000, 400_000, 1_200_000][self.rng.usize(0..6)];

@@ -11,6 +11,7 @@ pub type Ms = i64;
 
 /// What is unknown about the real cloud, one setting for one schedule.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct Profile {
     /// `StartedTime` is told.
     pub started_time: bool,

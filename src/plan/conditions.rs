@@ -176,9 +176,9 @@ fn observed(seen: &Observed) -> Option<Saying> {
         }),
         Some(Seen::Refused(error)) => {
             let what = error.code.clone().unwrap_or_else(|| format!("HTTP {}", error.http_status.unwrap_or_default()));
+            // Without the RequestId: each look has another, and status would be written for it.
             let message = format!(
-                "reading the job is refused ({what}{}): its state is not shown and starts cannot be confirmed; allow dataworks:GetDIJob to mend it",
-                request_id(error.request_id.as_ref())
+                "reading the job is refused ({what}): its state is not shown and starts cannot be confirmed; allow dataworks:GetDIJob to mend it"
             );
             Some(Saying { type_, status: ConditionStatus::False, reason: Reason::ReadRefused, message })
         }

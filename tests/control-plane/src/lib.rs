@@ -259,6 +259,12 @@ current-context: control-plane
             .map_err(Error::io(format!("writing {}", path.display())))
     }
 
+    /// Makes a process of the caller's end with this control plane, however that ends, and begin in its directory.
+    /// The caller spawns it, and waits for it if it is to end sooner.
+    pub fn bind<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        self.watchdog.bind(command)
+    }
+
     /// Sends one request as a user, with a JSON body or an empty one; gives back the status and the body.
     /// For a quick look. Clients worth the name have connections of their own.
     ///

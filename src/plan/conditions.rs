@@ -84,7 +84,7 @@ fn unresolved(seen: &Observed, until: Timestamp) -> String {
         || "a StartDIJob may have been sent, and its answer is not known".to_owned(),
         |e| {
             let code = e.code.as_deref().or(e.message.as_deref()).unwrap_or("no answer");
-            format!("StartDIJob has no usable answer ({code}{})", request_id(e.request_id.as_ref()))
+            format!("StartDIJob may have run ({code}{})", request_id(e.request_id.as_ref()))
         },
     );
     let forced = seen.record.pending_start.as_ref().is_some_and(crate::api::PendingStart::is_forced);

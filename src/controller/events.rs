@@ -39,7 +39,6 @@ pub struct Events {
 
 impl Events {
     /// The queue, and the task that empties it until all senders are gone.
-    #[must_use]
     pub fn new(client: Client, clock: Clock, metrics: Metrics, reporter: String) -> (Self, impl Future<Output = ()>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let events = Self { queue, told: Arc::default(), clock: clock.clone(), metrics: metrics.clone() };
@@ -73,7 +72,7 @@ async fn publish(
 ) {
     while let Some((regarding, notice)) = waiting.recv().await {
         let namespace = regarding.namespace.clone().unwrap_or_default();
-        let event = event(regarding, notice, &clock, &reporter);
+        let event = event(regarding, &notice, &clock, &reporter);
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
         match api.create(&PostParams::default(), &event).await {
             Ok(_) => metrics.event(EventFate::Sent),
@@ -85,7 +84,7 @@ async fn publish(
     }
 }
 
-fn event(regarding: ObjectReference, notice: Notice, clock: &Clock, reporter: &str) -> Event {
+fn event(regarding: ObjectReference, notice: &Notice, clock: &Clock, reporter: &str) -> Event {
     let name: String = regarding.name.iter().flat_map(|n| n.chars()).take(NAME).collect();
     Event {
         metadata: ObjectMeta {

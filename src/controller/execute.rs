@@ -1,7 +1,6 @@
 //! Does the one action of a plan. A failure of the cloud is an outcome, not an error.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Context;
 use super::error::Error;
@@ -89,8 +88,7 @@ async fn start(ctx: &Context, subject: &Subject, plan: &Plan, pending: &PendingS
             return Err(error);
         }
     };
-    let need = ctx.connect_and_write();
-    if !ctx.role.borrow().outlasts(ctx.clock.elapsed(), need) || !ctx.turns.sent(&permit) {
+    if !ctx.role.borrow().outlasts(ctx.clock.elapsed(), ctx.time_to_send) || !ctx.turns.sent(&permit) {
         tracing::warn!(id = pending.id, "the lease ends too soon, or the turn is void: the start is withdrawn");
         ctx.turns.return_unused(permit);
         never_sent(ctx, uid, pending);
@@ -186,12 +184,5 @@ fn log_start(subject: &Subject, pending: &PendingStart, answer: &Answer) {
         Answer::Failed(error) => {
             tracing::warn!(id, attempt, job, trigger, generation, %error, "StartDIJob failed");
         }
-    }
-}
-
-impl Context {
-    /// Longest time until the bytes of a call have left: connecting and writing, both hard limits.
-    fn connect_and_write(&self) -> Duration {
-        self.time_to_send
     }
 }

@@ -103,6 +103,7 @@ pub struct Context {
     secrets: Secrets,
     events: Events,
     crd: CrdCheck,
+    stop: CancellationToken,
 }
 
 /// Runs until `stop`, then lets the passes under way end.
@@ -126,6 +127,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         settings,
         time_to_send,
         events,
+        stop: stop.clone(),
     });
     let mut controller = Controller {
         ctx,
@@ -134,6 +136,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         passes,
         invalid: BTreeMap::new(),
         listed: false,
+        leads: false,
     };
     controller.work(&stop).await;
     controller.drain().await;
@@ -153,6 +156,8 @@ struct Controller {
     invalid: BTreeMap<ObjectKey, String>,
     /// Both kinds were listed once.
     listed: bool,
+    /// This process leads.
+    leads: bool,
 }
 
 impl Controller {
@@ -164,24 +169,23 @@ impl Controller {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut next_turn = None;
         loop {
-            self.start_passes(&role.borrow().clone());
+            let now_role = role.borrow_and_update().clone();
+            self.lead(&now_role);
+            self.start_passes(&now_role);
             let wake = self.wake_at(next_turn);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                _ = beat.tick() => ctx.health.beat(),
                 changed = role.changed() => {
                     if changed.is_err() || *role.borrow() == Role::Lost {
                         return;
-                    }
-                    if matches!(*role.borrow(), Role::Leader { .. }) {
-                        self.ready();
                     }
                 }
                 Some(ended) = self.running.join_next() => self.ended(ended),
                 seen = watches.next() => self.seen(seen),
                 () = ctx.turns.changed.notified() => next_turn = self.turns(),
                 () = tokio::time::sleep_until(wake) => next_turn = self.turns(),
-                _ = beat.tick() => ctx.health.beat(),
             }
         }
     }
@@ -213,7 +217,13 @@ impl Controller {
             let Some(key) = self.queue.pop(self.ctx.clock.elapsed()) else { return };
             let ctx = self.ctx.clone();
             let problem = self.invalid.get(&key).cloned();
-            let span = tracing::info_span!("pass", namespace = key.namespace, name = key.name);
+            let span = tracing::info_span!(
+                "pass",
+                namespace = key.namespace,
+                name = key.name,
+                uid = tracing::field::Empty,
+                generation = tracing::field::Empty
+            );
             self.running.spawn(async move { one(ctx, key, problem).await }.instrument(span));
         }
     }
@@ -236,15 +246,16 @@ impl Controller {
         next
     }
 
-    /// Ready: both kinds are listed, and this process leads or follows as it should.
-    fn ready(&mut self) {
-        if self.listed {
-            self.ctx.health.set_ready(Ok(()));
+    /// A process that begins to lead passes every object once.
+    fn lead(&mut self, role: &Role) {
+        let leads = matches!(role, Role::Leader { .. });
+        if leads && !self.leads {
             let now = self.ctx.clock.elapsed();
             for key in self.ctx.objects.job_keys().into_iter().chain(self.invalid.keys().cloned()) {
                 self.queue.changed(&key, now);
             }
         }
+        self.leads = leads;
     }
 
     fn seen(&mut self, seen: Seen) {
@@ -290,7 +301,7 @@ impl Controller {
             }
             Seen::AllListed => {
                 self.listed = true;
-                self.ready();
+                self.ctx.health.set_ready(Ok(()));
             }
             Seen::Failed(kind, error) => {
                 self.ctx.metrics.watch_error(kind);

@@ -33,8 +33,14 @@ pub enum Requeue {
 /// # Errors
 /// Only if the Kubernetes API could not be read or written; whatever else is wrong is a value, and reaches status.
 pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
-    for _ in 0..ACTIONS {
+    for action in 0..ACTIONS {
+        if action > 0 && ctx.stop.is_cancelled() {
+            return Ok(Requeue::OnChange); // what was begun is recorded; nothing new is begun
+        }
         let Some(subject) = observe(ctx, key).await? else { return Ok(Requeue::OnChange) };
+        tracing::Span::current()
+            .record("uid", &subject.seen.object.uid)
+            .record("generation", subject.seen.object.generation);
         ctx.crd.check(ctx, key).await?;
         let plan = decide(&subject.seen, ctx.clock.now());
         if plan.stance == Stance::Foreign {
@@ -66,8 +72,13 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, E
     // A short wait for a turn is not worth a write; one that a person should know of is.
     let short_wait = next.plan.wait == Wait::OnTurn && !is_told(&next);
     if next.must_write || (at_rest && !short_wait) {
-        write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
-        ctx.memory.update(&uid, |facts| facts.unrecorded = None);
+        let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
+        ctx.memory.update(&uid, |facts| {
+            facts.unrecorded = None;
+            if written.is_some() {
+                facts.never_sent.clear(); // an intent under an older version can no longer be applied
+            }
+        });
         for notice in notices(&subject.seen, &plan.action, &next.status) {
             ctx.events.send(&subject.job, notice);
         }

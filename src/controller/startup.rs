@@ -41,19 +41,14 @@ async fn kinds(client: &Client) -> Result<(), String> {
 }
 
 fn explain(what: &str, error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if status.code == 404 => {
-            format!("the CRD {what} is not installed: apply the files in crds/")
-        }
-        kube::Error::Api(status) if status.code == 403 => {
-            format!("the operator may not list {what}: apply deploy/base/rbac.yaml ({})", status.message)
-        }
-        kube::Error::Api(status) if status.code == 401 => {
-            format!(
-                "the API server does not accept the operator's credentials: check its service account or kubeconfig ({})",
-                status.message
-            )
-        }
-        other => format!("the Kubernetes API server cannot be reached: {}", short(other)),
+    let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
+    let said = short(error);
+    match code {
+        404 => format!("the CRD {what} is not installed: apply the files in crds/"),
+        403 => format!("the operator may not list {what}: apply deploy/base/rbac.yaml ({said})"),
+        401 => format!(
+            "the API server does not accept the operator's credentials: check its service account or kubeconfig ({said})"
+        ),
+        _ => format!("the Kubernetes API server cannot be reached: {said}"),
     }
 }

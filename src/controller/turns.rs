@@ -160,6 +160,7 @@ impl Turns {
     }
 
     /// The call was never made.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is used up")]
     pub fn return_unused(&self, permit: Permit) {
         let now = self.now();
         self.metrics.permit(label(permit.lane), telemetry::Permit::Returned);
@@ -170,6 +171,7 @@ impl Turns {
     }
 
     /// The call is over; its error, if any, teaches.
+    #[expect(clippy::needless_pass_by_value, reason = "a permit is used up")]
     pub fn done(&self, uid: &str, permit: Permit, error: Option<&Error>) {
         let now = self.now();
         let lesson = match error.map(|e| (e.kind, e.wait)) {

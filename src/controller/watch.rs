@@ -10,6 +10,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 
+use super::error::chain;
 use super::objects::key_of;
 use super::queue::ObjectKey;
 use crate::api::{DataIntegrationJob, DataWorksAccount};
@@ -103,7 +104,7 @@ impl Watches {
             }
             Ok(Event::Apply(job)) => Some(readable(job)),
             Ok(Event::Delete(job)) => Some(Seen::JobGone(key_of(&job))),
-            Err(error) => Some(Seen::Failed(Kind::Job, one_line(&error))),
+            Err(error) => Some(Seen::Failed(Kind::Job, chain(&error))),
         }
     }
 
@@ -138,7 +139,7 @@ impl Watches {
             }
             Ok(Event::Apply(account)) => Some(seen(account)),
             Ok(Event::Delete(account)) => Some(Seen::AccountGone(key_of(&account))),
-            Err(error) => Some(Seen::Failed(Kind::Account, one_line(&error))),
+            Err(error) => Some(Seen::Failed(Kind::Account, chain(&error))),
         }
     }
 }
@@ -149,16 +150,6 @@ fn readable(job: DeserializeGuard<DataIntegrationJob>) -> Seen {
         Ok(job) => Seen::Job(Box::new(job)),
         Err(problem) => Seen::InvalidJob(key, problem.error),
     }
-}
-
-fn one_line(error: &watcher::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text.chars().take(500).collect::<String>().replace('\n', " ")
 }
 
 fn watch_all<K>(client: &Client, clock: &Clock) -> BoxStream<'static, Guarded<K>>

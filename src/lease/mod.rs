@@ -47,7 +47,7 @@ pub async fn run(client: Client, settings: Settings, clock: Clock, role: watch::
         let began = candidate.clock.elapsed();
         if let Err(why) = candidate.round(&role).await {
             role.send_replace(Role::Lost);
-            warn!(holder = candidate.name(), why, "lost leadership");
+            warn!(holder = candidate.identity(), why, "lost leadership");
             return;
         }
         let clock = &candidate.clock;
@@ -80,7 +80,7 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn name(&self) -> &str {
+    fn identity(&self) -> &str {
         &self.election.settings().identity
     }
 
@@ -91,7 +91,7 @@ impl Candidate {
                 return Err("the lease was not renewed in time");
             }
             Ok(Step::StepDown) => return Err("another holder stands in the lease"),
-            Ok(Step::Acquire(_) | Step::Renew(_) | Step::Wait) => self.failing = false,
+            Ok(Step::Place(_) | Step::Acquire(_) | Step::Renew(_) | Step::Wait) => self.failing = false,
             Err(miss) => self.complain(&miss),
         }
         if self.election.is_over(self.clock.elapsed()) { Err("the lease was not renewed in time") } else { Ok(()) }
@@ -102,26 +102,41 @@ impl Candidate {
         let step = self.election.see(lease.as_ref().map(seen).as_ref(), self.clock.elapsed());
         let transitions = match step {
             Step::Acquire(transitions) | Step::Renew(transitions) => transitions,
+            Step::Place(transitions) => {
+                let placed = self.write(self.placeholder(transitions)).await?;
+                return Ok(self.election.see(Some(&seen(&placed)), self.clock.elapsed()));
+            }
             Step::Wait | Step::StepDown => return Ok(step),
         };
+        let lease = lease.unwrap_or_else(|| self.placeholder(transitions));
         let written = self.held(lease, matches!(step, Step::Acquire(_)), transitions);
         let sent = self.clock.elapsed(); // before the request: others count from when it arrived
         self.write(written).await?;
         let was_leading = self.election.is_leading();
         role.send_replace(self.election.renewed(transitions, sent));
         if !was_leading {
-            info!(holder = self.name(), transitions, "leading");
+            info!(holder = self.identity(), transitions, "leading");
         }
         Ok(step)
     }
 
-    /// The Lease as read, with us in it.
-    fn held(&self, lease: Option<Lease>, acquire: bool, transitions: i32) -> Lease {
-        let Settings { name, identity, lease_duration, .. } = self.election.settings();
-        let now = MicroTime(self.clock.now());
+    /// A Lease without a holder.
+    fn placeholder(&self, transitions: i32) -> Lease {
+        let Settings { name, lease_duration, .. } = self.election.settings();
+        let spec = LeaseSpec {
+            lease_duration_seconds: Some(whole_seconds(*lease_duration)),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        };
         let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
-        let Lease { metadata, spec } = lease.unwrap_or(Lease { metadata, spec: None });
-        let spec = spec.unwrap_or_default();
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    /// The Lease as read, with us in it.
+    fn held(&self, lease: Lease, acquire: bool, transitions: i32) -> Lease {
+        let Settings { identity, lease_duration, .. } = self.election.settings();
+        let now = MicroTime(self.clock.now());
+        let spec = lease.spec.unwrap_or_default();
         let spec = LeaseSpec {
             acquire_time: spec.acquire_time.filter(|_| !acquire).or_else(|| Some(now.clone())),
             holder_identity: Some(identity.clone()),
@@ -130,14 +145,14 @@ impl Candidate {
             renew_time: Some(now),
             ..spec
         };
-        Lease { metadata, spec: Some(spec) }
+        Lease { spec: Some(spec), ..lease }
     }
 
     /// Leaves the Lease to whoever looks next.
     async fn release(&mut self) {
         for _ in 0..RELEASE_ATTEMPTS {
             match self.try_release().await {
-                Ok(true) => return info!(holder = self.name(), "released the lease"),
+                Ok(true) => return info!(holder = self.identity(), "released the lease"),
                 Ok(false) => return,
                 Err(Miss::Failed(error)) if is_conflict(&error) => {}
                 Err(miss) => return self.complain(&miss),
@@ -148,13 +163,14 @@ impl Candidate {
     /// False: the Lease is not ours.
     async fn try_release(&self) -> Result<bool, Miss> {
         let Some(mut lease) = self.read().await? else { return Ok(false) };
-        let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(self.name())) else {
+        let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(self.identity()))
+        else {
             return Ok(false);
         };
         spec.holder_identity = None;
         spec.lease_duration_seconds = Some(whole_seconds(RELEASED));
         spec.renew_time = Some(MicroTime(self.clock.now()));
-        self.write(lease).await.map(|()| true)
+        self.write(lease).await.map(|_| true)
     }
 
     async fn read(&self) -> Result<Option<Lease>, Miss> {
@@ -162,15 +178,14 @@ impl Candidate {
     }
 
     /// Replaces what was read, or creates what was absent.
-    async fn write(&self, lease: Lease) -> Result<(), Miss> {
+    async fn write(&self, lease: Lease) -> Result<Lease, Miss> {
         let how = PostParams::default();
         let name = &self.election.settings().name;
-        let written = if lease.metadata.resource_version.is_some() {
+        if lease.metadata.resource_version.is_some() {
             self.limited(self.api.replace(name, &how, &lease)).await
         } else {
             self.limited(self.api.create(&how, &lease)).await
-        };
-        written.map(|_| ())
+        }
     }
 
     async fn limited<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Miss> {
@@ -185,20 +200,22 @@ impl Candidate {
     fn complain(&mut self, miss: &Miss) {
         let error = match miss {
             Miss::Failed(error) if is_conflict(error) => return,
-            Miss::Failed(error) => match &**error {
-                kube::Error::Api(status) => status.message.clone(),
-                other => other.to_string(),
-            },
+            Miss::Failed(error) => message(error),
             Miss::Late => "no answer in time".to_owned(),
         };
         if !std::mem::replace(&mut self.failing, true) {
-            warn!(holder = self.name(), error, "cannot read or write the lease");
+            warn!(holder = self.identity(), error, "cannot read or write the lease");
         }
     }
 }
 
 fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// The API server's own words; the rest of its answer is noise.
+fn message(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error { status.message.clone() } else { error.to_string() }
 }
 
 fn seen(lease: &Lease) -> Seen {

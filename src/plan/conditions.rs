@@ -8,6 +8,7 @@ use super::problem::Problem;
 use super::status::Outcome;
 use crate::api::JobStatus;
 use crate::api::condition::{ConditionStatus, ConditionType, Reason, Saying, reason_of};
+use crate::dataworks::error::safe_text;
 
 /// All conditions of a job that stands as `plan` says. `seen.record` is the record as it will be written.
 #[must_use]
@@ -22,7 +23,7 @@ pub fn sayings(seen: &Observed, plan: &Plan, outcome: &Outcome) -> Vec<Saying> {
     all.extend(started(&seen.record, outcome));
     all.extend(observed(seen));
     all.extend(throttled(seen, plan));
-    all
+    all.into_iter().map(|s| Saying { message: safe_text(&s.message), ..s }).collect()
 }
 
 struct Ready {
@@ -81,10 +82,10 @@ fn blocked(problem: &Problem, stalled: bool, until: Option<Timestamp>) -> Ready 
 
 fn unresolved(seen: &Observed, until: Timestamp) -> String {
     let what = seen.record.last_error.as_ref().filter(|e| e.operation == "StartDIJob").map_or_else(
-        || "a StartDIJob may have been sent, and its answer is not known".to_owned(),
+        || "StartDIJob may have been sent, and its answer is not known".to_owned(),
         |e| {
             let code = e.code.as_deref().or(e.message.as_deref()).unwrap_or("no answer");
-            format!("StartDIJob has no usable answer ({code}{})", request_id(e.request_id.as_ref()))
+            format!("whether StartDIJob ran is not known ({code}{})", request_id(e.request_id.as_ref()))
         },
     );
     let forced = seen.record.pending_start.as_ref().is_some_and(crate::api::PendingStart::is_forced);
@@ -155,7 +156,8 @@ fn started(record: &JobStatus, outcome: &Outcome) -> Option<Saying> {
         "Accepted" => says(ConditionStatus::True, Reason::StartAccepted, format!("accepted: {named}")),
         "Confirmed" => says(ConditionStatus::True, Reason::StartConfirmed, format!("seen to have started: {named}")),
         "Rejected" => {
-            let face = record.last_error.as_ref().map(|e| Problem::of_record(e).face());
+            let of_the_start = record.last_error.as_ref().filter(|e| e.operation == "StartDIJob");
+            let face = of_the_start.map(|e| Problem::of_record(e).face());
             let reason = face.map_or(Reason::StartRejected, |f| f.reason);
             says(ConditionStatus::False, reason, format!("refused: {named}"))
         }

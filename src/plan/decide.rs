@@ -8,12 +8,14 @@ use super::action::{Action, Plan, Rest, Stance, Verdict, act, look, rest, settle
 use super::evidence::{Baseline, Evidence, weigh};
 use super::inputs::inputs_of;
 use super::observed::{JobRef, Key, Lane, Observed, PROTOCOL, Seen, after};
-use super::obstacle::{blocked, retry_wait, without_account, without_key};
+use super::obstacle::{blocked, blocked_for_a_person, retry_wait, without_account, without_key};
 use super::problem::Problem;
-use super::resolve::{confirm, resolve, unconfirmed};
+use super::resolve::{accepted_unseen, confirm, resolve, unconfirmed};
+use super::status::is_applied;
 use super::trigger::{Due, DueStart, Trigger, due};
 use crate::api::condition::whole_seconds;
 use crate::api::{JobStatus, OnUnknown, PendingStart};
+use crate::dataworks::error::safe_text;
 use crate::dataworks::model::JobState;
 
 /// First match wins; the table in the module doc of `plan` lists the same rows in the same order.
@@ -57,49 +59,65 @@ fn approach(seen: &Observed, due: &DueStart, now: Timestamp) -> Plan {
         return plan;
     }
     let stance = Stance::Preparing(due.trigger);
+    let called = seen.call_at.unwrap_or(Timestamp::MIN);
+    if accepted_unseen(seen, &due.job) && now < after(called, seen.settings.confirm) {
+        return until_then(stance, after(called, seen.settings.confirm));
+    }
+    let looked = seen.look_at(&due.job);
+    let view = looked.and_then(|r| if let Seen::Job(view) = &r.seen { Some((r, view)) } else { None });
+    let at_work = view.is_some_and(|(_, v)| matches!(JobState::of(&v.word), JobState::Running | JobState::Finished));
+    let adopts = due.adoptable && at_work;
+    let settled = after(called, seen.settings.settle);
+    if !adopts && view.is_some_and(|(r, v)| v.started.is_none() && r.at < settled) {
+        // A word may still change by our call before, and its change would be taken for this one's effect.
+        return if now < settled { until_then(stance, settled) } else { look(seen, &due.job, stance) };
+    }
     let forced = due.send_force || due.send_start_time || seen.spec.on_unknown == OnUnknown::Hold;
-    let young =
-        Duration::from_secs(if forced || due.trigger == Trigger::FirstApply || due.adoptable { 10 } else { 60 });
-    let baseline = seen.look_at(&due.job).filter(|r| now < after(r.at, young));
-    let (word, started) = match baseline.map(|r| &r.seen) {
+    let young = if forced || due.trigger == Trigger::FirstApply || due.adoptable { 10 } else { 60 };
+    let (word, started) = match looked.filter(|r| now < after(r.at, Duration::from_secs(young))).map(|r| &r.seen) {
         None | Some(Seen::Failed(_) | Seen::NotFound(_)) => return look(seen, &due.job, stance),
         Some(Seen::Refused(_)) => (None, None),
-        Some(Seen::Job(view)) => {
-            let state = JobState::of(&view.word);
-            if due.adoptable && matches!(state, JobState::Running | JobState::Finished) {
-                return act(Action::Adopt, stance);
-            }
-            (Some(view.word.clone()), largest_started(seen, &due.job, view.started))
-        }
+        Some(Seen::Job(_)) if adopts => return act(Action::Adopt, stance),
+        Some(Seen::Job(view)) => (Some(safe_text(&view.word)), largest_started(seen, &due.job, view.started)),
     };
     with_turn(seen, Lane::Start, stance, || {
-        let settings = inputs_of(&seen.spec).realtime_start_settings.map(|mut s| {
-            s.start_time = s.start_time.filter(|_| due.send_start_time);
-            s
-        });
         Action::Start(Box::new(PendingStart {
-            protocol: PROTOCOL,
-            id: seen.fresh_nonce.chars().take(12).collect(),
-            trigger: due.trigger.as_str().to_owned(),
-            rerun_tokens: due.tokens.clone(),
-            generation: seen.object.generation,
-            region: due.job.region.clone(),
-            di_job_id: due.job.di_job_id,
-            account: seen.spec.account_ref.name.clone(),
-            attempt: 1,
-            nonce: seen.fresh_nonce.clone(),
-            signed_time: whole_seconds(seen.cloud_time(now)),
-            key_id: key_id.clone(),
-            answered: false,
-            force_to_rerun: due.send_force,
-            realtime_start_settings: settings.filter(|s| !s.is_empty()),
-            inputs: inputs_of(&seen.spec),
             baseline_started_time: started,
             baseline_job_status: word,
-            holder: seen.holder.clone(),
-            lease_transitions: seen.lease_transitions,
+            ..first_attempt(seen, due, key_id, now)
         }))
     })
+}
+
+/// The record of a first attempt, but for its baseline.
+fn first_attempt(seen: &Observed, due: &DueStart, key_id: &str, now: Timestamp) -> PendingStart {
+    let inputs = inputs_of(&seen.spec);
+    let settings = inputs.realtime_start_settings.clone().map(|mut s| {
+        s.start_time = s.start_time.filter(|_| due.send_start_time);
+        s
+    });
+    PendingStart {
+        protocol: PROTOCOL,
+        id: seen.fresh_nonce.chars().take(12).collect(),
+        trigger: due.trigger.as_str().to_owned(),
+        rerun_tokens: due.tokens.clone(),
+        generation: seen.object.generation,
+        region: due.job.region.clone(),
+        di_job_id: due.job.di_job_id,
+        account: seen.spec.account_ref.name.clone(),
+        attempt: 1,
+        nonce: seen.fresh_nonce.clone(),
+        signed_time: whole_seconds(seen.cloud_time(now)),
+        key_id: key_id.to_owned(),
+        answered: false,
+        force_to_rerun: due.send_force,
+        realtime_start_settings: settings.filter(|s| !s.is_empty()),
+        inputs,
+        baseline_started_time: None,
+        baseline_job_status: None,
+        holder: seen.holder.clone(),
+        lease_transitions: seen.lease_transitions,
+    }
 }
 
 /// Nothing is due: confirm the last start, look now and then where its effect is still open, else rest.
@@ -112,6 +130,10 @@ fn keep(seen: &Observed, job: &JobRef, now: Timestamp) -> Plan {
     let Some(last) = seen.record.last_start.as_ref() else { return rest(stance) };
     if !matches!(state, Rest::NotRunning | Rest::OutcomeUnknown) || !matches!(seen.key, Key::Ready { .. }) {
         return rest(stance);
+    }
+    let of_a_look = seen.record.last_error.as_ref().is_some_and(|e| e.operation == "GetDIJob");
+    if let Some(plan) = blocked_for_a_person(seen, now).filter(|_| of_a_look && state == Rest::NotRunning) {
+        return plan;
     }
     let reading = seen.look_at(job);
     let unconfirmed = last.outcome != "Confirmed" && last.outcome != "Rejected";
@@ -148,8 +170,7 @@ pub fn rest_of(record: &JobStatus) -> Rest {
 
 /// The largest `StartedTime` ever recorded for this job.
 fn largest_started(seen: &Observed, job: &JobRef, now_read: Option<i64>) -> Option<i64> {
-    let applied = seen.record.applied.as_ref();
-    let same_job = applied.is_none_or(|a| a.region == job.region && a.di_job_id == job.di_job_id);
-    let recorded = seen.record.job_started_time.as_ref().filter(|_| same_job).map(|t| t.0.as_second());
+    let known = seen.record.job_started_time.as_ref().filter(|_| is_applied(&seen.record, job));
+    let recorded = known.map(|t| t.0.as_second());
     now_read.max(recorded)
 }

@@ -24,6 +24,7 @@ fn normal(settings: Option<&RealtimeStartSettings>) -> Option<RealtimeStartSetti
 
 /// What an edit did to the start inputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts of one edit")]
 pub struct Change {
     /// `startTime` is there and new.
     pub start_time: bool,

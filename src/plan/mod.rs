@@ -45,6 +45,7 @@ pub mod notice;
 pub mod observed;
 mod obstacle;
 pub mod problem;
+mod record;
 mod resolve;
 mod status;
 pub mod trigger;

@@ -31,11 +31,12 @@ pub struct Observed {
     pub account: Account,
     /// The access key of that account.
     pub key: Key,
-    /// Since when, in this process, the account or the key has been missing.
+    /// Since when, in this process, the account or the key has been missing. Never absent while one is.
     pub missing_since: Option<Timestamp>,
     /// The last look of this process at a job in the cloud.
     pub reading: Option<Reading>,
     /// When this process's last call that may have run ended; for a record that it did not send, when it first saw it.
+    /// Never absent while status holds a `pendingStart` or a `lastStart`.
     pub call_at: Option<Timestamp>,
     /// An answer to our own call that status does not hold yet.
     pub unrecorded: Option<Answered>,
@@ -111,7 +112,7 @@ pub enum Account {
 pub enum Key {
     /// At hand.
     Ready {
-        /// AccessKey ID.
+        /// Id of the key.
         id: String,
         /// Changes with the Secret.
         version: String,

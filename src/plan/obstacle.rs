@@ -31,6 +31,11 @@ pub(super) fn blocked(seen: &Observed, now: Timestamp) -> Option<Plan> {
     Some(until_then(Stance::Blocked { problem, stalled, until: Some(until) }, wake))
 }
 
+/// As [`blocked`], if a person must act: a start whose effect cannot be seen for that reason is not in progress.
+pub(super) fn blocked_for_a_person(seen: &Observed, now: Timestamp) -> Option<Plan> {
+    retry_wait(seen, now).filter(|(problem, _)| problem.needs_a_person()).and_then(|_| blocked(seen, now))
+}
+
 pub(super) fn without_account(seen: &Observed, now: Timestamp) -> Plan {
     match &seen.account {
         Account::Invalid(why) => {

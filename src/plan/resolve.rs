@@ -9,7 +9,8 @@ use super::decide::rest_of;
 use super::evidence::{Baseline, Evidence, weigh};
 use super::inputs::inputs_of;
 use super::observed::{JobRef, Key, Lane, Observed, Reading, Seen, after};
-use super::obstacle::{blocked, retry_wait, without_key};
+use super::obstacle::{blocked, blocked_for_a_person, retry_wait, without_key};
+use super::status::is_applied;
 use super::trigger::{Trigger, requested_tokens};
 use crate::api::condition::whole_seconds;
 use crate::api::{LastStart, OnUnknown, PendingStart};
@@ -31,7 +32,9 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
     let never_again = forced || !readable || evidence == Evidence::Blind || !still_wanted(seen, pending, spec_job);
     let called = seen.call_at.unwrap_or(now);
     if never_again || seen.spec.suspend {
-        return close(seen, reading, &job, &Closing { expiry, called, readable, for_good: never_again, stance }, now);
+        let trigger = Trigger::of(&pending.trigger).unwrap_or(Trigger::SpecChange);
+        let how = Closing { expiry, called, readable, for_good: never_again, trigger, stance };
+        return close(seen, reading, &job, &how, now);
     }
     if let Some(plan) = blocked(seen, now) {
         return plan;
@@ -40,8 +43,7 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
     if now < settled {
         return until_then(stance, settled);
     }
-    let fresh = reading.is_some_and(|r| now < after(r.at, Duration::from_secs(60)));
-    if evidence != Evidence::NoSign || !fresh {
+    if evidence != Evidence::NoSign {
         return look(seen, &job, stance);
     }
     // The gateway refuses a nonce that it has seen, which can only prevent a double.
@@ -50,6 +52,9 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
     if !same_bytes && age < SAME_NONCE && !pending.answered {
         // Under another key the first copy is not refused as a repetition: wait until it is old.
         return until_then(stance, after(now, (SAME_NONCE - age).unsigned_abs()));
+    }
+    if reading.is_none_or(|r| now >= after(r.at, Duration::from_secs(60))) {
+        return look(seen, &job, stance);
     }
     with_turn(seen, Lane::Start, stance, || {
         let mut again = PendingStart {
@@ -86,6 +91,7 @@ struct Closing {
     called: Timestamp,
     readable: bool,
     for_good: bool,
+    trigger: Trigger,
     stance: Stance,
 }
 
@@ -100,11 +106,14 @@ fn close(seen: &Observed, reading: Option<&Reading>, job: &JobRef, how: &Closing
         return settle(Verdict::Unknown);
     }
     if over {
-        return rest(how.stance.clone());
+        return rest(Stance::Suspended(how.trigger)); // it is sent again when that is lifted
+    }
+    if let Some(plan) = blocked_for_a_person(seen, now) {
+        return plan;
     }
     let doubled = (0..5_u32).map(|n| after(how.called, settled.saturating_mul(1 << n))).filter(|at| *at < end);
     let steps: Vec<Timestamp> = doubled.filter(|_| how.readable).chain([end]).collect();
-    let missed = steps.iter().filter(|at| **at <= now).next_back().is_some_and(|at| !looked_past(*at));
+    let missed = steps.iter().rfind(|at| **at <= now).is_some_and(|at| !looked_past(*at));
     if !missed {
         return until_then(how.stance.clone(), steps.into_iter().find(|at| *at > now).unwrap_or(end));
     }
@@ -116,12 +125,18 @@ fn close(seen: &Observed, reading: Option<&Reading>, job: &JobRef, how: &Closing
 
 /// The last start, if it was accepted and its effect is still being looked for.
 pub(super) fn unconfirmed<'a>(seen: &'a Observed, job: &JobRef) -> Option<&'a LastStart> {
-    let applied = seen.record.applied.as_ref()?;
     let last = seen.record.last_start.as_ref()?;
-    let same_job = applied.region == job.region && applied.di_job_id == job.di_job_id;
+    let same_job = is_applied(&seen.record, job);
     let seen_at_rest = !matches!(rest_of(&seen.record), Rest::Running | Rest::Finished | Rest::Failed);
     let open = last.outcome == "Accepted" || (last.outcome == "Confirmed" && seen_at_rest);
     (same_job && open && last.confirmation.is_none()).then_some(last)
+}
+
+/// The last start was accepted, and reading is refused: it may still be on its way for the confirm timeout.
+pub(super) fn accepted_unseen(seen: &Observed, job: &JobRef) -> bool {
+    let last = seen.record.last_start.as_ref();
+    is_applied(&seen.record, job)
+        && last.is_some_and(|l| l.outcome == "Accepted" && l.confirmation.as_deref() == Some("Refused"))
 }
 
 /// Looks for the effect of an accepted start: after 2 s, then at doubled times, until the confirm timeout.
@@ -145,6 +160,9 @@ pub(super) fn confirm(seen: &Observed, last: &LastStart, job: &JobRef, now: Time
     }
     if !matches!(seen.key, Key::Ready { .. }) {
         return without_key(seen, now);
+    }
+    if let Some(plan) = blocked_for_a_person(seen, now) {
+        return plan;
     }
     let step = |n: u32| after(called, Duration::from_secs(2 << n)).min(deadline);
     let looked = reading.map_or(called, |r| r.at);

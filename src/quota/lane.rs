@@ -136,7 +136,9 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn queue(waiters: &str) -> (Queue, Vec<(Arc<str>, Ticket, Arc<str>)>) {
+    type Waiting = (Arc<str>, Ticket, Arc<str>);
+
+    fn queue(waiters: &str) -> (Queue, Vec<Waiting>) {
         let mut queue = Queue::default();
         let places = waiters.split_whitespace().map(|uid| {
             let (namespace, uid): (Arc<str>, Arc<str>) = (Arc::from(&uid[..1]), Arc::from(uid));

@@ -1,5 +1,7 @@
 //! DataWorksAccount: with which key, in which region and within which quota calls are made.
 
+#![expect(clippy::duplicated_attributes, reason = "printer columns repeat their keys")]
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

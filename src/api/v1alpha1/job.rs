@@ -1,5 +1,7 @@
 //! `DataIntegrationJob`: one Data Integration job of DataWorks, and when it is to be started.
 
+#![expect(clippy::duplicated_attributes, reason = "printer columns repeat their keys")]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -40,10 +40,12 @@ pub(crate) fn cut_some(text: &mut Option<String>, most: usize) {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 pub(crate) fn is_false(value: &bool) -> bool {
     !*value
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 pub(crate) fn is_zero(value: &i32) -> bool {
     *value == 0
 }

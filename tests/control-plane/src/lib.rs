@@ -25,7 +25,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -34,7 +34,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::binaries::{API_SERVER, CONTROLLER_MANAGER, ETCD, Places};
 use crate::watchdog::{Watchdog, random_hex};
 
+pub use crate::error::Error;
+
 mod binaries;
+mod error;
 mod https;
 mod watchdog;
 
@@ -68,71 +71,6 @@ pub struct ControlPlane {
     tokens: BTreeMap<String, String>,
     port: u16,
     ca_pem: String,
-}
-
-/// Why there is no control plane.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The binaries are nowhere, and there is no Go to build them.
-    #[error(
-        "no {names}: KUBEBUILDER_ASSETS is {assets}, {} does not have it, and go is not installed to build it. \
-         Install Go 1.26 or later, or set KUBEBUILDER_ASSETS to a folder that holds etcd and kube-apiserver", .cache.display()
-    )]
-    NoBinaries {
-        /// What is missing.
-        names: String,
-        /// The value of `KUBEBUILDER_ASSETS`.
-        assets: String,
-        /// The folder of the cache that was looked into.
-        cache: PathBuf,
-    },
-    /// Go could not build the binaries.
-    #[error("go build of {names} ended with {status}:\n{output}")]
-    Build {
-        /// What was to be built.
-        names: String,
-        /// How Go ended.
-        status: ExitStatus,
-        /// Its last lines.
-        output: String,
-    },
-    /// A process ended by itself.
-    #[error("{name} ended with {status}:\n{log}")]
-    Ended {
-        /// Which process.
-        name: &'static str,
-        /// How it ended.
-        status: ExitStatus,
-        /// Its last lines.
-        log: String,
-    },
-    /// A process runs, but did not become ready in time.
-    #[error("{name} was not ready after {} s:\n{log}", START_LIMIT.as_secs())]
-    NotReady {
-        /// Which process.
-        name: &'static str,
-        /// Its last lines.
-        log: String,
-    },
-    /// There is no such user: [`Options::users`] must name it.
-    #[error("no user {0}: name it in Options::users")]
-    UnknownUser(String),
-    /// A file, a process or a port could not be used.
-    #[error("{doing}: {source}")]
-    Io {
-        /// What was being done.
-        doing: String,
-        /// What went wrong.
-        source: io::Error,
-    },
-}
-
-impl Error {
-    fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let doing = doing.into();
-        |source| Self::Io { doing, source }
-    }
 }
 
 impl ControlPlane {
@@ -257,6 +195,12 @@ current-context: control-plane
             .open(path)
             .and_then(|mut file| file.write_all(yaml.as_bytes()))
             .map_err(Error::io(format!("writing {}", path.display())))
+    }
+
+    /// Makes a process of the caller's end with this control plane, however that ends, and begin in its directory.
+    /// The caller spawns it, and waits for it if it is to end sooner.
+    pub fn bind<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        self.watchdog.bind(command)
     }
 
     /// Sends one request as a user, with a JSON body or an empty one; gives back the status and the body.

@@ -78,6 +78,15 @@ fn stopping_leaves_no_process_and_no_file() {
 }
 
 #[test]
+fn a_process_bound_to_it_ends_with_it() {
+    let plane = ControlPlane::start(&Options::default()).unwrap();
+    let mut bound = Owner(plane.bind(Command::new("sleep").arg("600")).spawn().unwrap());
+    assert_eq!(bound.0.try_wait().unwrap(), None);
+    plane.stop();
+    assert_eq!(bound.0.wait().unwrap().signal(), Some(9));
+}
+
+#[test]
 fn a_user_may_do_nothing_until_a_role_is_bound_and_the_audit_log_tells_what_it_asked_for() {
     let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("audit.log");
     let _ = std::fs::remove_file(&log);

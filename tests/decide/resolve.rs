@@ -1,0 +1,611 @@
+//! What becomes of a start: the outcome table, and the rules of what the record must say and when.
+
+use dijob_operator::plan::inputs::inputs_of;
+use dijob_operator::plan::observed::{JobRef, Settings};
+use jiff::SignedDuration;
+
+use super::*;
+
+fn server() -> Answer {
+    failed(ErrorKind::Server, "InternalError.System", 500)
+}
+
+/// Both columns of the outcome table: the object and its first attempt.
+fn both() -> [(Observed, PendingStart, &'static str); 4] {
+    [
+        (at_rest(), ordinary(0), "ordinary"),
+        (at_rest().force(), forced(0), "forced"),
+        (at_rest().start_time(1_671_516_776), with_offset(0, 1_671_516_776), "with an offset"),
+        (at_rest().hold_unknown(), ordinary(0), "held"),
+    ]
+}
+
+fn sent(seen: &Observed, record: PendingStart, answer: Answer) -> Observed {
+    stored(&seen.clone().called(0), &answered(record, answer))
+}
+
+#[test]
+fn what_surely_did_not_run_is_sent_again_in_either_column() {
+    let never_left = || Answer::Failed(Error::unanswered(Operation::StartDiJob, true, "no route"));
+    for (seen, record, column) in both() {
+        for (answer, reason, backoff) in [
+            (failed(ErrorKind::Throttled, "Throttling.User", 429), Reason::StartDue, false),
+            (failed(ErrorKind::DailyLimit, "Throttling.User", 429), Reason::StartDue, false),
+            (never_left(), Reason::CloudUnavailable, true),
+            (failed(ErrorKind::Expired, "InvalidSecurityToken.Expired", 400), Reason::StartDue, false),
+            (failed(ErrorKind::ClockSkew, "InvalidTimeStamp.Expired", 400), Reason::StartDue, false),
+        ] {
+            let next = stored(&seen, &answered(record.clone(), answer));
+            assert_eq!(next.record.pending_start, None, "{column}: {reason:?}");
+            assert_eq!(next.record.last_start, None, "{column}: no outcome yet");
+            assert_eq!(ready(&next), (ConditionStatus::False, reason), "{column}");
+            assert!(condition(&next, "Reconciling").is_some(), "{column}: it goes on by itself");
+            assert_eq!(next.record.next_attempt_time.is_some(), backoff, "{column}: {reason:?}");
+            let again = start_of(&next.with(|o| o.record.next_attempt_time = None)).unwrap();
+            assert_eq!(again.attempt, 1, "{column}: from the first step again");
+        }
+    }
+}
+
+#[test]
+fn a_throttled_start_raises_no_delay_of_its_job() {
+    let next = stored(&at_rest(), &answered(ordinary(0), failed(ErrorKind::Throttled, "Throttling.User", 429)));
+    assert_eq!((next.record.attempts, next.record.next_attempt_time), (0, None));
+}
+
+#[test]
+fn an_expired_token_or_a_wrong_clock_gets_one_new_attempt_and_is_refused_then() {
+    for (kind, code) in
+        [(ErrorKind::Expired, "InvalidSecurityToken.Expired"), (ErrorKind::ClockSkew, "InvalidTimeStamp.Expired")]
+    {
+        let once = stored(&at_rest(), &answered(ordinary(0), failed(kind, code, 400)));
+        let twice = stored(&once, &answered(ordinary(0), failed(kind, code, 400)));
+        assert_eq!(twice.record.last_start.as_ref().unwrap().outcome, "Rejected", "{code}");
+        assert_eq!(twice.record.next_attempt_time.as_ref().unwrap().0, hence(900), "{code}");
+        assert!(condition(&twice, "Stalled").is_some(), "{code}");
+    }
+}
+
+#[test]
+fn a_refused_start_is_stalled_and_tried_again_slowly_or_at_once_after_a_change() {
+    for (seen, record, column) in both() {
+        for (kind, code, status, reason) in [
+            (ErrorKind::Invalid, "InvalidParameter", 400, Reason::StartRejected),
+            (ErrorKind::Denied, "Forbidden.RAM", 403, Reason::AccessDenied),
+            (ErrorKind::NotFound, "500130", 404, Reason::JobNotFound),
+        ] {
+            let next = stored(&seen, &answered(record.clone(), failed(kind, code, status)));
+            let last = next.record.last_start.as_ref().unwrap();
+            assert_eq!(
+                (last.outcome.as_str(), last.error.as_deref(), last.request_id.as_deref()),
+                ("Rejected", Some(code), Some("R-9")),
+                "{column}"
+            );
+            assert_eq!(ready(&next), (ConditionStatus::False, reason), "{column}");
+            assert_eq!(condition(&next, "Stalled"), Some((ConditionStatus::True, reason)), "{column}");
+            assert_eq!(condition(&next, "Started"), Some((ConditionStatus::False, reason)), "{column}");
+            assert_eq!(next.record.applied, None, "{column}: it is still asked for");
+            assert_eq!(start_of(&next), None, "{column}: not before 15 minutes");
+            let later = next.clone().with(|o| o.record.next_attempt_time = Some(whole_seconds(ago(1))));
+            assert!(start_of(&later).is_some(), "{column}: a refusal is never for ever");
+            for change in [
+                |o: &mut Observed| o.object.generation += 1,
+                |o: &mut Observed| o.annotations.rerun = Some("new".to_owned()),
+                |o: &mut Observed| o.key = Key::Ready { id: "LTAI".to_owned(), version: "s2".to_owned() },
+                |o: &mut Observed| {
+                    o.account = Account::Found { region: job().region, version: "a2".to_owned() };
+                },
+            ] {
+                assert!(start_of(&next.clone().with(change)).is_some(), "{column}: a change ends the slow retry");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_change_shortens_a_backoff() {
+    let failed = Seen::Failed(look_failed(ErrorKind::Server, "InternalError.System", 500));
+    let seen = observed().turn(Turn::Held(Lane::Look));
+    let next = stored(&seen, &Outcome::Done);
+    let looked = next.looked(0, failed).turn(Turn::Held(Lane::Look));
+    let waiting = stored(&with_plan_of(&seen, &looked), &Outcome::Looked);
+    assert!(waiting.record.next_attempt_time.is_some());
+    for change in [
+        |o: &mut Observed| o.object.generation += 1,
+        |o: &mut Observed| o.annotations.rerun = Some("new".to_owned()),
+        |o: &mut Observed| o.key = Key::Ready { id: "LTAI".to_owned(), version: "s2".to_owned() },
+    ] {
+        assert_eq!(decide(&waiting.clone().with(change), now()).action, Action::Nothing);
+    }
+}
+
+/// `after`, as if decided on `before`: the reading came in between.
+fn with_plan_of(before: &Observed, after: &Observed) -> Observed {
+    assert!(matches!(decide(before, now()).action, Action::Look(_)));
+    after.clone()
+}
+
+#[test]
+fn a_wait_of_another_clock_is_cut_to_the_longest_of_ours() {
+    let refusal = failed(ErrorKind::Invalid, "InvalidParameter", 400);
+    let next = stored(&at_rest(), &answered(ordinary(0), refusal));
+    let far = next.with(|o| o.record.next_attempt_time = Some(whole_seconds(hence(86_400))));
+    assert_eq!(stored(&far, &Outcome::Done).record.next_attempt_time, Some(whole_seconds(hence(900))));
+}
+
+#[test]
+fn an_answer_that_does_not_say_leaves_the_start_unknown() {
+    for (seen, record, column) in both() {
+        for (answer, answered) in [
+            (silence(), false),
+            (server(), true),
+            (failed(ErrorKind::NonceUsed, "SignatureNonceUsed", 400), true),
+            (failed(ErrorKind::CallerUnknown, "InternalError.UserId.Missing", 500), true),
+        ] {
+            let next = sent(&seen, record.clone(), answer);
+            let pending = next.record.pending_start.as_ref().unwrap();
+            assert_eq!((pending.answered, pending.attempt), (answered, 1), "{column}");
+            assert_eq!(next.record.open_until, Some(whole_seconds(hence(900))), "{column}");
+            assert_eq!((&next.record.applied, &next.record.last_start), (&None, &None), "{column}");
+            assert_eq!(condition(&next, "Started"), Some((ConditionStatus::Unknown, Reason::ResolvingStart)));
+            assert_eq!(start_of(&next), None, "{column}: not at once");
+        }
+    }
+}
+
+#[test]
+fn nonce_used_is_no_rejection() {
+    let next = sent(&at_rest(), ordinary(0), failed(ErrorKind::NonceUsed, "SignatureNonceUsed", 400));
+    assert_eq!(ready(&next), (ConditionStatus::False, Reason::ResolvingStart));
+    let looked = next.called(40).cloud(STOPPED, Some(100));
+    let again = start_of(&looked).unwrap();
+    assert_ne!(again.nonce, "first-nonce", "that nonce is used up");
+    assert_eq!((again.attempt, again.signed_time), (2, whole_seconds(now())));
+}
+
+#[test]
+fn credentials_without_a_user_stall_at_once_and_the_start_stays_unknown() {
+    for (seen, record, column) in both() {
+        let next = sent(&seen, record, failed(ErrorKind::CallerUnknown, "InternalError.UserId.Missing", 500));
+        assert_eq!(ready(&next), (ConditionStatus::False, Reason::CallerUnknown), "{column}");
+        assert_eq!(condition(&next, "Stalled"), Some((ConditionStatus::True, Reason::CallerUnknown)), "{column}");
+        assert!(next.record.pending_start.is_some(), "{column}");
+    }
+}
+
+#[test]
+fn no_resend_before_the_settle_time() {
+    let at = |called: i64, looked: i64| {
+        decide(&unresolved(ordinary(300), called).looked(looked, saw(STOPPED, Some(100))), now())
+    };
+    assert_eq!(at(29, 1), until(closing_at(300), hence(1)));
+    assert_eq!(at(31, 2).action, Action::TakeTurn(Lane::Look), "the look came too early to say anything");
+    assert_eq!(at(31, 1).action, Action::Start(Box::new(ordinary(300).tap(|p| p.attempt = 2))));
+    assert_eq!(at(300, 61).action, Action::TakeTurn(Lane::Look), "a minute later the look says nothing any more");
+}
+
+#[test]
+fn a_resend_within_ten_minutes_bears_the_same_nonce() {
+    let at = |signed: i64| start_of(&unresolved(ordinary(signed), 40).cloud(STOPPED, Some(100))).unwrap();
+    assert_eq!(at(599), ordinary(599).tap(|p| p.attempt = 2), "to the byte");
+    let new = at(600);
+    assert_eq!((new.nonce, new.signed_time), (observed().fresh_nonce, whole_seconds(now())));
+    assert_eq!((new.id, new.inputs, new.baseline_started_time), (ordinary(0).id, ordinary(0).inputs, Some(100)));
+}
+
+#[test]
+fn a_signature_ages_on_the_clouds_clock() {
+    let seen = unresolved(ordinary(0), 40).cloud(STOPPED, Some(100));
+    let ahead = seen.with(|o| o.cloud_offset = SignedDuration::from_secs(700));
+    let again = start_of(&ahead).unwrap();
+    assert_eq!(again.signed_time, whole_seconds(hence(700)));
+    assert_eq!(decide(&ahead, now()).stance, Stance::Resolving(hence(200)));
+}
+
+#[test]
+fn under_another_key_a_resend_waits_until_the_nonce_is_old() {
+    let other = |o: &mut Observed| o.key = Key::Ready { id: "LTAI2".to_owned(), version: "s2".to_owned() };
+    let young = unresolved(ordinary(100), 40).cloud(STOPPED, Some(100)).with(other);
+    assert_eq!(decide(&young, now()), until(closing_at(100), hence(500)));
+    let old = unresolved(ordinary(600), 40).cloud(STOPPED, Some(100)).with(other);
+    assert_eq!(start_of(&old).unwrap().key_id, "LTAI2");
+    let answered = unresolved(ordinary(100).tap(|p| p.answered = true), 40).cloud(STOPPED, Some(100)).with(other);
+    assert_eq!(start_of(&answered).unwrap().key_id, "LTAI2", "an answered copy is not on its way any more");
+}
+
+#[test]
+fn a_forced_start_without_an_answer_is_never_sent_again() {
+    for (object, record, column) in both().into_iter().skip(1) {
+        for signed in [0, 29, 31, 61, 121, 241, 481, 899, 901, 3600, 86_400] {
+            for seen in [saw(STOPPED, Some(100)), saw("Failed", Some(100)), Seen::NotFound(gone())] {
+                let old = record.clone().tap(|p| p.signed_time = whole_seconds(ago(signed)));
+                let called = object.clone().called(signed).pending(old).looked(0, seen);
+                assert_eq!(start_of(&called), None, "{column}, {signed} s");
+            }
+        }
+    }
+}
+
+fn gone() -> Error {
+    look_failed(ErrorKind::NotFound, "500130", 404)
+}
+
+#[test]
+fn a_forced_start_is_looked_for_six_times_and_closed_when_its_signature_has_expired() {
+    let at = |signed: i64, looked_at: Option<i64>| {
+        let seen = unresolved(forced(signed), signed).force().turn(Turn::Held(Lane::Look));
+        decide(&looked_at.map_or(seen.clone(), |at| seen.looked(signed - at, saw(STOPPED, Some(100)))), now())
+    };
+    let mut before = None;
+    for step in [30, 60, 120, 240, 480, 900] {
+        assert_eq!(at(step - 1, before), until(closing_at(step - 1), hence(1)), "before {step} s");
+        assert_eq!(at(step, before), look(closing_at(step)), "at {step} s");
+        before = Some(step);
+    }
+    assert_eq!(at(900, Some(900)), settle(Verdict::Unknown));
+    let failing = unresolved(forced(950), 950).force().looked(1, Seen::Failed(look_failed(ErrorKind::Server, "", 500)));
+    assert_eq!(decide(&failing, now()).action, Action::TakeTurn(Lane::Look), "a look that failed saw nothing");
+}
+
+/// A forced start whose matter was closed as unknown.
+fn unknown(object: Observed, record: PendingStart) -> Observed {
+    let expired = record.tap(|p| p.signed_time = whole_seconds(ago(901)));
+    stored(&object.called(901).pending(expired).looked(0, saw(STOPPED, Some(100))), &Outcome::Done)
+}
+
+#[test]
+fn an_unknown_start_is_stalled_until_a_person_or_a_late_sign_decides() {
+    let seen = unknown(observed().force(), forced(0));
+    assert_eq!(seen.record.last_start.as_ref().unwrap().outcome, "Unknown");
+    assert_eq!(ready(&seen), (ConditionStatus::False, Reason::StartOutcomeUnknown));
+    assert_eq!(condition(&seen, "Stalled"), Some((ConditionStatus::True, Reason::StartOutcomeUnknown)));
+    assert_eq!(condition(&seen, "Started"), Some((ConditionStatus::Unknown, Reason::StartOutcomeUnknown)));
+    assert_eq!(seen.record.open_until, Some(whole_seconds(ago(1))));
+    assert!(matches!(decide(&seen, now()).wait, Wait::Until(_)), "it is looked for further, ever more rarely");
+    let late = seen.clone().cloud("Running", Some(200));
+    assert_eq!(decide(&late, now()), settle(Verdict::Confirmed));
+    let confirmed = stored(&late, &Outcome::Done);
+    assert_eq!(ready(&confirmed), (ConditionStatus::True, Reason::JobRunning));
+    assert!(!confirmed.record.applied.unwrap().uncertain);
+    assert!(start_of(&seen.token("new").cloud(STOPPED, Some(100))).is_some(), "a new token starts it");
+}
+
+#[test]
+fn after_an_unknown_forced_start_a_revert_closes_the_matter() {
+    let before = observed().settled();
+    let edited = before.clone().with(|o| {
+        o.object.generation = 4;
+        o.spec.force_to_rerun = true;
+    });
+    let seen = unknown(edited, forced(0).tap(|p| p.trigger = "SpecChange".to_owned()));
+    let reverted = seen.with(|o| {
+        o.object.generation = 5;
+        o.spec.force_to_rerun = false;
+    });
+    assert_eq!(decide(&reverted, now()).action, Action::Tidy);
+    assert!(!stored(&reverted, &Outcome::Done).record.applied.unwrap().uncertain);
+}
+
+#[test]
+fn tidying_up_after_an_unknown_forced_start_starts_nothing() {
+    let rerun = |p: PendingStart| {
+        p.tap(|p| {
+            p.trigger = "Rerun".to_owned();
+            p.rerun_tokens = vec!["t".to_owned()];
+        })
+    };
+    let by_token = unknown(observed().force().settled().token("t"), rerun(forced(0)));
+    let by_first_apply = unknown(observed().force(), forced(0));
+    for (seen, what) in [(by_token, "Rerun"), (by_first_apply, "FirstApply")] {
+        let policy = seen.clone().with(|o| o.object.generation += 1);
+        assert!(stored(&policy, &Outcome::Done).record.applied.unwrap().uncertain, "{what}: nothing was closed");
+        let tidied = seen.with(|o| {
+            o.object.generation += 1;
+            o.spec.force_to_rerun = false;
+        });
+        assert_eq!(decide(&tidied, now()).action, Action::Tidy, "{what}");
+    }
+}
+
+#[test]
+fn an_ordinary_unknown_that_cannot_be_read_makes_a_later_revert_a_change() {
+    let before = observed().settled();
+    let edited = before.with(|o| o.object.generation = 4).failover(10);
+    let record = ordinary(901).tap(|p| {
+        p.trigger = "SpecChange".to_owned();
+        p.inputs = inputs_of(&edited.spec);
+        p.realtime_start_settings = p.inputs.realtime_start_settings.clone();
+    });
+    let blind = edited.called(901).pending(record).looked(0, Seen::Refused(look_failed(ErrorKind::Denied, "", 403)));
+    let seen = stored(&blind, &Outcome::Done);
+    assert_eq!(ready(&seen), (ConditionStatus::False, Reason::StartOutcomeUnknown));
+    let reverted = seen.with(|o| {
+        o.object.generation = 5;
+        o.spec.realtime_start_settings = None;
+    });
+    let again = start_of(&reverted.cloud(STOPPED, Some(100))).unwrap();
+    assert_eq!((again.trigger.as_str(), again.realtime_start_settings), ("SpecChange", None));
+}
+
+#[test]
+fn a_replaced_spec_is_not_sent() {
+    let looked = || unresolved(ordinary(40), 40).cloud(STOPPED, Some(100));
+    for (why, seen) in vec![
+        ("other inputs", looked().force()),
+        ("another job", looked().with(|o| o.spec.di_job_id = 5)),
+        (
+            "a token withdrawn",
+            looked().with(|o| {
+                o.record.pending_start.as_mut().unwrap().rerun_tokens = vec!["t".to_owned()];
+            }),
+        ),
+        ("Hold since", looked().hold_unknown()),
+        ("suspended since", looked().suspended()),
+        ("being deleted", looked().with(|o| o.object.deleting = true)),
+        (
+            "another region",
+            looked().with(|o| {
+                o.account = Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned() };
+            }),
+        ),
+    ] {
+        assert_eq!(start_of(&seen), None, "{why}");
+    }
+}
+
+#[test]
+fn suspend_before_the_commit_stops_the_call_and_the_unknown_start_waits_visibly() {
+    assert_eq!(start_of(&at_rest().suspended()), None);
+    let seen = unresolved(ordinary(901), 901).suspended().cloud(STOPPED, Some(100));
+    check(vec![Row { why: "over", seen: seen.clone(), plan: rest(Stance::Suspended(Trigger::FirstApply)) }]);
+    let waiting = stored(&seen, &Outcome::Done);
+    assert_eq!(ready(&waiting), (ConditionStatus::False, Reason::Suspended));
+    assert!(start_of(&waiting.with(|o| o.spec.suspend = false)).is_some());
+}
+
+#[test]
+fn resolution_reads_the_job_that_the_record_names() {
+    let there = JobRef { di_job_id: 5, ..job() };
+    let record = ordinary(40).tap(|p| p.di_job_id = 5);
+    let seen = unresolved(record, 40).turn(Turn::Held(Lane::Look));
+    assert_eq!(decide(&seen, now()).action, Action::Look(there.clone()));
+    let sign = seen.with(|o| o.reading = Some(Reading { job: there, at: ago(1), seen: saw("Running", Some(200)) }));
+    assert_eq!(decide(&sign, now()), settle(Verdict::Confirmed));
+    let other = unresolved(ordinary(40).tap(|p| p.di_job_id = 5), 40).cloud("Running", Some(200));
+    assert_ne!(decide(&other, now()), settle(Verdict::Confirmed), "a look at another job proves nothing");
+}
+
+#[test]
+fn a_refused_resend_does_not_clear_the_first_copy() {
+    let second = || ordinary(40).tap(|p| p.attempt = 2);
+    for answer in [
+        failed(ErrorKind::Throttled, "Throttling.User", 429),
+        failed(ErrorKind::Denied, "Forbidden.RAM", 403),
+        failed(ErrorKind::Invalid, "InvalidParameter", 400),
+        failed(ErrorKind::ClockSkew, "InvalidTimeStamp.Expired", 400),
+        failed(ErrorKind::NonceUsed, "SignatureNonceUsed", 400),
+        silence(),
+        server(),
+    ] {
+        let next = sent(&unresolved(ordinary(40), 40).cloud(STOPPED, Some(100)), second(), answer);
+        let pending = next.record.pending_start.as_ref().unwrap();
+        assert_eq!((pending.attempt, pending.nonce.as_str()), (2, "first-nonce"));
+        assert_eq!(next.record.last_start, None, "the trigger has no outcome yet");
+    }
+    let next = sent(&unresolved(ordinary(40), 40).cloud(STOPPED, Some(100)), second(), accepted());
+    assert_eq!(next.record.last_start.unwrap().outcome, "Accepted", "short of this");
+}
+
+#[test]
+fn an_intent_that_was_not_sent_is_withdrawn_unless_an_earlier_copy_was() {
+    let withdrawn = stored(&unresolved(forced(5), 5).force().with(|o| o.never_sent = true), &Outcome::Done);
+    assert_eq!(withdrawn.record.pending_start, None);
+    let second = ordinary(40).tap(|p| p.attempt = 2);
+    let kept = stored(&unresolved(second.clone(), 5).with(|o| o.never_sent = true), &Outcome::Done);
+    assert_eq!(kept.record.pending_start, Some(second));
+}
+
+#[test]
+fn the_intent_writes_nothing_but_itself() {
+    let seen = at_rest().token("t");
+    let record = start_of(&seen).unwrap();
+    let next = after(&seen, &Outcome::Intended(Box::new(record.clone()))).status;
+    assert_eq!(next.pending_start, Some(record));
+    assert_eq!((next.applied, next.handled_rerun_tokens, next.last_start), (None, Vec::new(), None));
+}
+
+#[test]
+fn an_outcome_is_written_from_the_record_not_from_the_object_as_it_is_by_then() {
+    let record = ordinary(1).tap(|p| p.rerun_tokens = vec!["t".to_owned()]);
+    let by_then = at_rest().force().token("u").with(|o| o.object.generation = 9);
+    let next = after(&by_then, &answered(record, accepted())).status;
+    let applied = next.applied.unwrap();
+    assert_eq!((applied.generation, applied.force_to_rerun), (3, false));
+    assert_eq!(next.handled_rerun_tokens, ["t"]);
+}
+
+#[test]
+fn an_outcome_is_not_written_over_another_attempt() {
+    let late = |attempt| Answered { pending: ordinary(40).tap(|p| p.attempt = attempt), answer: accepted() };
+    let seen = unresolved(ordinary(40).tap(|p| p.attempt = 2), 40);
+    let first = stored(&seen.clone().with(|o| o.unrecorded = Some(late(1))), &Outcome::Done);
+    assert_eq!(first.record.pending_start, seen.record.pending_start);
+    let second = stored(&seen.with(|o| o.unrecorded = Some(late(2))), &Outcome::Done);
+    assert_eq!(second.record.last_start.unwrap().outcome, "Accepted");
+}
+
+#[test]
+fn a_late_answer_to_our_own_call_upgrades_unknown() {
+    let seen = unknown(observed().force(), forced(0));
+    let late = |answer| seen.clone().with(|o| o.unrecorded = Some(Answered { pending: forced(901), answer }));
+    let upgraded = stored(&late(accepted()), &Outcome::Done);
+    let last = upgraded.record.last_start.as_ref().unwrap();
+    assert_eq!((last.outcome.as_str(), last.request_id.as_deref()), ("Accepted", Some("R-2")));
+    assert!(!upgraded.record.applied.as_ref().unwrap().uncertain);
+    assert_eq!(upgraded.record.history.len(), 1, "one start, one entry");
+    let refused = stored(&late(failed(ErrorKind::Invalid, "InvalidParameter", 400)), &Outcome::Done);
+    assert_eq!(refused.record.last_start.unwrap().outcome, "Unknown");
+}
+
+#[test]
+fn a_restarted_process_looks_before_it_sends() {
+    let first_seen_now = unresolved(ordinary(40), 0).looked(1, saw(STOPPED, Some(100)));
+    assert_eq!(decide(&first_seen_now, now()).wait, Wait::Until(hence(30)));
+}
+
+#[test]
+fn an_older_operator_leaves_a_newer_record_alone() {
+    let newer = ordinary(901).tap(|p| p.protocol = 2);
+    let seen = unresolved(newer, 901).cloud("Running", Some(200)).token("t").with(|o| o.object.generation = 9);
+    let next = after(&seen, &Outcome::Done);
+    assert!(!next.must_write);
+    assert_eq!(next.status, seen.record);
+}
+
+// What counts as a sign.
+
+#[test]
+fn an_old_started_time_is_no_sign() {
+    let seen = |word: &str, started| decide(&unresolved(ordinary(40), 40).cloud(word, started), now());
+    assert!(matches!(seen("Running", Some(100)).action, Action::Start(_)), "the start before");
+    assert!(matches!(seen("Running", Some(99)).action, Action::Start(_)), "older still");
+    assert_eq!(seen("Stopped", Some(101)), settle(Verdict::Confirmed), "whatever the word");
+    assert!(matches!(seen("Running", None).action, Action::Start(_)), "it was read before, so a word is none");
+}
+
+#[test]
+fn the_baseline_is_the_largest_started_time_ever_recorded_for_this_job() {
+    let known =
+        |o: &mut Observed| o.record.job_started_time = Some(whole_seconds(Timestamp::from_second(500).unwrap()));
+    let seen = observed().settled().token("t").cloud(STOPPED, Some(100));
+    assert_eq!(start_of(&seen.clone().with(known)).unwrap().baseline_started_time, Some(500));
+    assert_eq!(start_of(&seen).unwrap().baseline_started_time, Some(100));
+    assert_eq!(start_of(&at_rest().with(known)).unwrap().baseline_started_time, Some(100), "of another job, maybe");
+}
+
+#[test]
+fn a_job_that_ran_before_gives_no_sign_by_running() {
+    let confirmed = |before: &str, word: &str, called: i64| {
+        let record = ordinary(called).tap(|p| {
+            p.baseline_started_time = None;
+            p.baseline_job_status = Some(before.to_owned());
+        });
+        decide(&unresolved(record, called).looked(0, saw(word, None)), now()) == settle(Verdict::Confirmed)
+    };
+    assert!(!confirmed("Running", "Running", 40));
+    assert!(!confirmed("Running", "Finished", 40), "the run before has ended");
+    assert!(!confirmed("Finished", "Finished", 40));
+    assert!(!confirmed(STOPPED, "Stopping", 40));
+    assert!(!confirmed(STOPPED, "Odd", 40));
+    for word in ["Running", "Finished", "Failed"] {
+        assert!(confirmed(STOPPED, word, 40), "{word}");
+        assert!(!confirmed(STOPPED, word, 29), "{word}: too early, it may be the start before");
+    }
+}
+
+#[test]
+fn without_a_baseline_nothing_seen_later_proves_anything() {
+    let record = ordinary(40).tap(|p| {
+        p.baseline_started_time = None;
+        p.baseline_job_status = None;
+    });
+    assert!(start_of(&unresolved(record, 40).cloud("Running", Some(200))).is_some());
+}
+
+#[test]
+fn a_word_is_a_baseline_only_after_the_settle_time_of_the_call_before() {
+    let seen = |called, looked, started| {
+        decide(&observed().settled().token("t").called(called).looked(looked, saw(STOPPED, started)), now())
+    };
+    assert_eq!(seen(20, 1, None), until(preparing(Trigger::Rerun), hence(10)));
+    assert_eq!(seen(40, 15, None).action, Action::TakeTurn(Lane::Look));
+    assert!(matches!(seen(40, 5, None).action, Action::Start(_)));
+    assert!(matches!(seen(20, 1, Some(100)).action, Action::Start(_)), "a start time needs no such wait");
+}
+
+// After an accepted start.
+
+#[test]
+fn an_accepted_start_is_looked_for_until_the_confirm_timeout() {
+    let at = |called: i64, looked_at: Option<i64>, word: &str, started: Option<i64>| {
+        let seen = observed().settled().with(|o| o.record.last_start = Some(last("Accepted"))).called(called);
+        let seen = looked_at.map_or(seen.clone(), |at| seen.looked(called - at, saw(word, started)));
+        decide(&seen.turn(Turn::Held(Lane::Look)), now())
+    };
+    let confirming = |called: i64| Stance::Confirming(hence(120 - called));
+    let mut before = None;
+    for step in [2, 4, 8, 16, 32, 64, 120] {
+        assert_eq!(at(step - 1, before, STOPPED, Some(100)), until(confirming(step - 1), hence(1)), "before {step} s");
+        assert_eq!(at(step, before, STOPPED, Some(100)), look(confirming(step)), "at {step} s");
+        before = Some(step);
+    }
+    assert_eq!(at(121, Some(120), STOPPED, Some(100)), settle(Verdict::TimedOut));
+    assert_eq!(at(3, Some(2), "Running", Some(200)), settle(Verdict::Confirmed));
+    let blind = observed().settled().with(|o| o.record.last_start = Some(last("Accepted"))).called(5);
+    let refused = blind.looked(1, Seen::Refused(look_failed(ErrorKind::Denied, "Forbidden.RAM", 403)));
+    assert_eq!(decide(&refused, now()), settle(Verdict::Unreadable));
+}
+
+#[test]
+fn a_start_without_effect_is_not_running_and_a_late_sign_mends_it() {
+    let seen = observed()
+        .settled()
+        .with(|o| o.record.last_start = Some(last("Accepted")))
+        .called(121)
+        .looked(1, saw(STOPPED, Some(100)));
+    let timed_out = stored(&seen, &Outcome::Done);
+    assert_eq!(ready(&timed_out), (ConditionStatus::False, Reason::NotRunning));
+    assert_eq!(condition(&timed_out, "Stalled"), Some((ConditionStatus::True, Reason::NotRunning)));
+    assert_eq!(condition(&timed_out, "Started"), Some((ConditionStatus::True, Reason::StartAccepted)));
+    let late = stored(&timed_out.cloud("Running", Some(200)), &Outcome::Done);
+    assert_eq!(ready(&late), (ConditionStatus::True, Reason::JobRunning));
+    assert_eq!(late.record.last_start.unwrap().outcome, "Confirmed");
+}
+
+#[test]
+fn the_next_start_waits_until_the_last_is_confirmed_or_its_timeout_is_over() {
+    let next = |outcome: &str, confirmation: Option<&str>, called: i64| {
+        let seen = observed().settled().token("t").called(called).looked(0, saw(STOPPED, Some(100)));
+        start_of(&seen.with(|o| {
+            o.record.last_start = Some(last(outcome));
+            o.record.last_start.as_mut().unwrap().confirmation = confirmation.map(str::to_owned);
+        }))
+        .is_some()
+    };
+    assert!(!next("Accepted", None, 100));
+    assert!(!next("Accepted", Some("Refused"), 100), "unseen, it may still be on its way");
+    assert!(next("Accepted", Some("Refused"), 121));
+    assert!(next("Accepted", Some("TimedOut"), 121));
+    assert!(next("Confirmed", None, 100));
+    assert!(next("Rejected", None, 100));
+}
+
+#[test]
+fn with_nothing_to_do_looks_are_rare_and_only_where_something_is_open() {
+    let rests = |word: &str| {
+        let seen = observed().settled().with(|o| o.record.job_status = Some(word.to_owned())).called(86_400);
+        decide(&seen, now())
+    };
+    for (word, state) in [("Running", Rest::Running), ("Finished", Rest::Finished), ("Failed", Rest::Failed)] {
+        assert_eq!(rests(word), rest(Stance::Settled(state)));
+    }
+    let timed_out = observed().settled().called(700).with(|o| {
+        o.record.last_start = Some(last("Accepted"));
+        o.record.last_start.as_mut().unwrap().confirmation = Some("TimedOut".to_owned());
+        o.record.job_status = Some(STOPPED.to_owned());
+    });
+    let looked = |seconds| decide(&timed_out.clone().looked(seconds, saw(STOPPED, Some(100))), now());
+    assert_eq!(looked(200), until(Stance::Settled(Rest::NotRunning), hence(100)), "5 minutes at least");
+    assert_eq!(looked(301).action, Action::TakeTurn(Lane::Look));
+}
+
+#[test]
+fn the_times_are_those_that_flags_set() {
+    let slow = Settings {
+        settle: std::time::Duration::from_secs(60),
+        confirm: std::time::Duration::from_secs(300),
+        grace: std::time::Duration::from_secs(10),
+    };
+    let seen = unresolved(ordinary(40), 40).cloud(STOPPED, Some(100)).with(|o| o.settings = slow);
+    assert_eq!(decide(&seen, now()).wait, Wait::Until(hence(20)));
+}

@@ -105,6 +105,8 @@ pub fn judge(world: &World) -> Result<Tally, String> {
     every_arrival_was_committed(world, &commits)?;
     never_twice_where_twice_hurts(world, &commits)?;
     further_attempts_are_lawful(world, &commits)?;
+    no_start_is_forgotten(world, &commits)?;
+    one_start_at_a_time(world, &commits)?;
     latest_only(world, &commits)?;
     for pair in world.history.windows(2) {
         truthful(world, &commits, &pair[0].status, &pair[1])?;
@@ -171,11 +173,45 @@ fn last_edit_of_inputs(world: &World, at: &Version) -> i64 {
     since
 }
 
+/// Codes that say that the call surely did not run.
+fn did_not(code: &str) -> bool {
+    ["Throttling.User", "Forbidden.RAM", "InvalidParameter", "InvalidTimeStamp.Expired"].contains(&code)
+}
+
+/// I5: a record leaves status with an outcome, or when all that was sent of it surely did not run.
+fn no_start_is_forgotten(world: &World, commits: &[Commit<'_>]) -> Result<(), String> {
+    for pair in world.history.windows(2) {
+        let (Some(old), after) = (&pair[0].status.pending_start, &pair[1].status) else { continue };
+        if after.pending_start.as_ref().is_some_and(|p| p.id == old.id) {
+            continue;
+        }
+        let outcome = after.last_start.as_ref().filter(|l| l.id == old.id && l.outcome != "Rejected");
+        let ran_not = |c: &Commit<'_>| {
+            let arrival = world.cloud.arrivals.iter().find(|a| a.record == *c.record);
+            let code = arrival.and_then(|a| a.verdict.as_ref().err()).and_then(Option::as_deref);
+            !world.sent.contains(&c.rv) || code.is_some_and(did_not)
+        };
+        let harmless = commits.iter().filter(|c| c.record.id == old.id).all(ran_not);
+        demand(outcome.is_some() || harmless, || format!("I5: {} may have run and is forgotten", old.id))?;
+    }
+    Ok(())
+}
+
+/// I1: the next start of a job waits until the last is confirmed or its time is over.
+fn one_start_at_a_time(world: &World, commits: &[Commit<'_>]) -> Result<(), String> {
+    for commit in commits.iter().filter(|c| c.record.attempt == 1) {
+        let last = commit.before.status.last_start.as_ref().filter(|l| l.outcome == "Accepted");
+        let Some(last) = last else { continue };
+        let arrival = world.cloud.arrivals.iter().rev().find(|a| a.record.id == last.id && a.verdict.is_ok());
+        let Some(arrival) = arrival.filter(|a| a.record.di_job_id == commit.record.di_job_id) else { continue };
+        let over = commit.at - arrival.at >= 120_000;
+        demand(over, || format!("I1: {} does not wait for {}", commit.record.id, last.id))?;
+    }
+    Ok(())
+}
+
 /// I1 for every further attempt.
 fn further_attempts_are_lawful(world: &World, commits: &[Commit<'_>]) -> Result<(), String> {
-    let did_not = |code: &str| {
-        ["Throttling.User", "Forbidden.RAM", "InvalidParameter", "InvalidTimeStamp.Expired"].contains(&code)
-    };
     for (n, commit) in commits.iter().enumerate().filter(|(_, c)| c.record.attempt > 1) {
         let (id, record) = (&commit.record.id, commit.record);
         demand(!forced(record), || format!("I1: forced {id} is sent again"))?;

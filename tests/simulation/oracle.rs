@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dijob_operator::api::condition::ConditionStatus;
 use dijob_operator::api::{DataIntegrationJobSpec, JobStatus, PendingStart};
 
-use super::cloud::Ms;
+use super::cloud::{Arrival, Ms};
 use super::world::{Version, World};
 
 /// What schedules reached.
@@ -202,7 +202,8 @@ fn one_start_at_a_time(world: &World, commits: &[Commit<'_>]) -> Result<(), Stri
     for commit in commits.iter().filter(|c| c.record.attempt == 1) {
         let last = commit.before.status.last_start.as_ref().filter(|l| l.outcome == "Accepted");
         let Some(last) = last else { continue };
-        let arrival = world.cloud.arrivals.iter().rev().find(|a| a.record.id == last.id && a.verdict.is_ok());
+        let taken = |a: &&Arrival| a.record.id == last.id && a.verdict.is_ok() && a.at <= commit.at;
+        let arrival = world.cloud.arrivals.iter().rev().find(taken);
         let Some(arrival) = arrival.filter(|a| a.record.di_job_id == commit.record.di_job_id) else { continue };
         let over = commit.at - arrival.at >= 120_000;
         demand(over, || format!("I1: {} does not wait for {}", commit.record.id, last.id))?;

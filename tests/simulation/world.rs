@@ -520,6 +520,7 @@ impl World {
             let me = &mut self.processes[p];
             (me.wrote, me.saw) = (rv, rv);
             me.unrecorded = None;
+            me.about = Process::about(&next.status).or(me.about.take());
             if matches!(outcome, Outcome::NotSent) || matches!(plan.action, Action::Settle(Verdict::NotSent)) {
                 me.never_sent.clear();
             }

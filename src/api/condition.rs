@@ -62,6 +62,10 @@ pub enum ConditionType {
 }
 
 impl ConditionType {
+    /// All types, in their order.
+    pub const ALL: [Self; 6] =
+        [Self::Ready, Self::Reconciling, Self::Stalled, Self::Started, Self::Observed, Self::Throttled];
+
     /// The word in `type`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -48,6 +48,8 @@ struct Inner {
     waiting: BTreeMap<String, (BudgetKey, Lane, ObjectKey)>,
     held: BTreeMap<String, Permit>,
     throttled: BTreeSet<String>,
+    /// Whose turn came while another one asked; they are yet to be woken.
+    woken: Vec<ObjectKey>,
 }
 
 /// All budgets of this process.
@@ -111,6 +113,7 @@ impl Turns {
             }
             inner.waiting.insert(uid.to_owned(), (budget.clone(), lane, key.clone()));
             inner.grant(&self.metrics, now);
+            inner.woken.retain(|woken| woken != key); // it is awake
         }
         self.changed.notify_one();
     }
@@ -119,7 +122,8 @@ impl Turns {
     pub fn tick(&self) -> (Vec<ObjectKey>, Option<Duration>) {
         let now = self.now();
         let mut inner = self.lock();
-        let granted = inner.grant(&self.metrics, now);
+        inner.grant(&self.metrics, now);
+        let granted = std::mem::take(&mut inner.woken);
         self.metrics.waiting_turns(inner.waiting.len());
         let next = inner.budgets.values().filter_map(|b| b.governor.next_at(now)).min();
         (granted, next)
@@ -214,18 +218,16 @@ impl Turns {
 }
 
 impl Inner {
-    fn grant(&mut self, metrics: &Metrics, now: Moment) -> Vec<ObjectKey> {
-        let mut keys = Vec::new();
+    fn grant(&mut self, metrics: &Metrics, now: Moment) {
         for (key, budget) in &mut self.budgets {
             for grant in budget.governor.grants(now) {
                 metrics.permit(label(grant.lane), telemetry::Permit::Granted);
                 if let Some((_, _, object)) = self.waiting.remove(&grant.uid) {
-                    keys.push(object);
+                    self.woken.push(object);
                 }
                 self.held.insert(grant.uid, Permit { budget: key.clone(), lane: grant.lane, id: grant.permit });
             }
         }
-        keys
     }
 
     fn give_back(&mut self, uid: &str, now: Moment) {

@@ -1,0 +1,78 @@
+//! Operators that come and go, in order: nothing is started twice, and nothing is lost. Crashes are in `crash.rs`.
+//!
+//! One operator at a time watches the whole cluster, so that these tests have one of their own each.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use serde_json::json;
+
+#[path = "support"]
+#[expect(dead_code, reason = "this test uses a part of what the tests share")]
+mod support {
+    pub mod plan;
+    pub mod schema;
+    pub mod world;
+}
+
+use dijob_operator::api::DataIntegrationJob;
+use support::world::{Cluster, FLAGS, Tenant, is_ready};
+
+fn handled(job: &DataIntegrationJob, token: &str) -> bool {
+    is_ready(job) && job.status.as_ref().unwrap().handled_rerun_tokens.last().is_some_and(|t| t == token)
+}
+
+#[tokio::test]
+async fn a_restart_starts_nothing_and_does_what_was_asked_for_meanwhile() {
+    let cluster = Cluster::start();
+    let first = cluster.operator(&FLAGS);
+    let tenant = Tenant::new(&cluster, "restart").await.with_account().await;
+    let settings = json!({ "startTime": 1_671_516_776, "failoverSettings": { "interval": 5 } });
+    let spec = json!({ "diJobId": 1, "rerunToken": "old", "forceToRerun": true, "realtimeStartSettings": settings });
+    tenant.apply("untouched", &spec).await;
+    tenant.apply("asked", &json!({ "diJobId": 2 })).await;
+    let before = tenant.until_ready("untouched").await;
+    tenant.until_ready("asked").await;
+    assert!(first.terminate().success(), "it stops in order");
+
+    tenant.annotate("asked", &json!({ "dijob.dev/rerun": "meanwhile" })).await;
+    tenant.apply("new", &json!({ "diJobId": 3 })).await;
+    let second = cluster.operator(&FLAGS);
+    tenant.until("asked", "the token", |job| handled(job, "meanwhile")).await;
+    tenant.until_ready("new").await;
+    let starts = |id| tenant.cloud.starts(id).len();
+    assert_eq!((starts(1), starts(2), starts(3)), (1, 2, 1), "{}", tenant.story(""));
+    let after = tenant.jobs.get("untouched").await.unwrap();
+    assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "nothing to say, nothing written");
+
+    // And again, with a proof that the untouched one was looked at.
+    assert!(second.terminate().success());
+    let third = cluster.operator(&FLAGS);
+    tenant.annotate("untouched", &json!({ "dijob.dev/rerun": "the-proof" })).await;
+    tenant.until("untouched", "the token", |job| handled(job, "the-proof")).await;
+    assert_eq!(starts(1), 2, "{}", tenant.story("untouched"));
+    tenant.end(&[&third]).await;
+}
+
+#[tokio::test]
+async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_stops() {
+    let cluster = Cluster::start();
+    let flags =
+        ["--lease-namespace=dijob-system", "--lease-duration=5s", "--renew-deadline=4s", "--retry-period=500ms"];
+    let flags: Vec<&str> = FLAGS.into_iter().filter(|f| !f.contains("leader")).chain(flags).collect();
+    let replica = |name| cluster.operator(&[&flags[..], &[name]].concat());
+    let (one, two) = (replica("--pod-name=one"), replica("--pod-name=two"));
+    one.wait_ready();
+    two.wait_ready(); // a follower is ready: its rollout is over
+    let tenant = Tenant::new(&cluster, "replicas").await.with_account().await;
+    tenant.apply("job", &json!({ "diJobId": 1 })).await;
+    tenant.until_ready("job").await;
+    let leads = |operator: &support::world::Operator| operator.metric("dijob_leader") > 0;
+    assert!(leads(&one) != leads(&two), "exactly one leads");
+    let (leader, follower) = if leads(&one) { (one, two) } else { (two, one) };
+    assert!(leader.terminate().success());
+    tenant.annotate("job", &json!({ "dijob.dev/rerun": "a" })).await;
+    tenant.until("job", "the token", |job| handled(job, "a")).await;
+    assert!(leads(&follower));
+    assert_eq!((tenant.cloud.starts(1).len(), tenant.cloud.executions(1).len()), (2, 2));
+    tenant.end(&[&follower]).await;
+}

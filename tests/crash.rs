@@ -23,7 +23,8 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 const ORDINARY: i64 = 101;
 const FORCED: i64 = 102;
 /// Elected, with times as short as the fence allows: connect 0.5 s, write 1 s, retry 0.3 s.
-const ELECTED: [&str; 9] = [
+const ELECTED: [&str; 10] = [
+    "--lease-namespace=dijob-system",
     "--leader-elect=true",
     "--lease-duration=3s",
     "--renew-deadline=2s",
@@ -261,7 +262,9 @@ async fn a_leader_paused_after_its_commit_sends_nothing_when_it_wakes() {
     old.signal("STOP");
     held.release();
     let new = scene.operator(&ELECTED);
-    new.wait_line("the other to lead", |line| line["message"] == "leading");
+    // Once the new leader has written, the old one's guarded writes end in conflicts.
+    scene.tenant.until_reason("ordinary", "ResolvingStart").await;
+    scene.tenant.until_reason("forced", "ResolvingStart").await;
     old.signal("CONT");
     old.wait_end();
     scene.ordinary_ran_once().await;

@@ -218,3 +218,14 @@ fn an_event_tells_each_outcome_once() {
     let settled = says(&observed().settled());
     assert_eq!(told(&settled, &Outcome::Done), []);
 }
+
+#[test]
+fn a_look_that_is_refused_once_more_is_no_news() {
+    let refused_as = |id: &str| {
+        let error = look_failed(ErrorKind::Denied, "Forbidden.RAM", 403);
+        Seen::Refused(Error { request_id: Some(id.to_owned()), ..error })
+    };
+    let first = says(&observed().settled().looked(0, refused_as("R-1")));
+    let second = says(&first.clone().looked(0, refused_as("R-2")));
+    assert_eq!((first.record, first.conditions), (second.record, second.conditions));
+}

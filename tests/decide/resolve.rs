@@ -330,25 +330,20 @@ fn an_ordinary_unknown_that_cannot_be_read_makes_a_later_revert_a_change() {
 #[test]
 fn a_replaced_spec_is_not_sent() {
     let looked = || unresolved(ordinary(40), 40).cloud(STOPPED, Some(100));
-    for (why, seen) in vec![
-        ("other inputs", looked().force()),
-        ("another job", looked().with(|o| o.spec.di_job_id = 5)),
-        (
-            "a token withdrawn",
-            looked().with(|o| {
-                o.record.pending_start.as_mut().unwrap().rerun_tokens = vec!["t".to_owned()];
-            }),
-        ),
-        ("Hold since", looked().hold_unknown()),
-        ("suspended since", looked().suspended()),
-        ("being deleted", looked().with(|o| o.object.deleting = true)),
-        (
-            "another region",
-            looked().with(|o| {
-                o.account = Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned() };
-            }),
-        ),
+    let moved = |o: &mut Observed| {
+        o.account = Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned() };
+    };
+    let withdrawn = |o: &mut Observed| o.record.pending_start.as_mut().unwrap().rerun_tokens = vec!["t".to_owned()];
+    for (why, edit) in [
+        ("other inputs", (|o| o.spec.force_to_rerun = true) as fn(&mut Observed)),
+        ("another job", |o| o.spec.di_job_id = 5),
+        ("a token withdrawn", withdrawn),
+        ("Hold since", |o| o.spec.on_unknown = dijob_operator::api::OnUnknown::Hold),
+        ("suspended since", |o| o.spec.suspend = true),
+        ("being deleted", |o| o.object.deleting = true),
+        ("another region", moved),
     ] {
+        let seen = looked().with(edit);
         assert_eq!(start_of(&seen), None, "{why}");
     }
 }
@@ -608,4 +603,17 @@ fn the_times_are_those_that_flags_set() {
     };
     let seen = unresolved(ordinary(40), 40).cloud(STOPPED, Some(100)).with(|o| o.settings = slow);
     assert_eq!(decide(&seen, now()).wait, Wait::Until(hence(20)));
+}
+
+#[test]
+fn while_a_nonce_grows_old_no_look_is_paid_for() {
+    let other = |o: &mut Observed| o.key = Key::Ready { id: "LTAI2".to_owned(), version: "s2".to_owned() };
+    let seen = unresolved(ordinary(200), 200).looked(100, saw(STOPPED, Some(100))).with(other);
+    assert_eq!(decide(&seen, now()), until(closing_at(200), hence(400)));
+}
+
+#[test]
+fn while_a_word_settles_no_look_is_paid_for() {
+    let seen = observed().called(29).looked(11, saw(STOPPED, None));
+    assert_eq!(decide(&seen, now()), until(preparing(Trigger::FirstApply), hence(1)));
 }

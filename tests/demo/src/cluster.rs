@@ -25,7 +25,9 @@ use crate::Failure;
 pub const NAMESPACE: &str = "default";
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
-const JOBS: &str = "/apis/dijob.dev/v1alpha1/namespaces/default/dataintegrationjobs?watch=true&includeObject=Object";
+const JOBS: &str = "/apis/dijob.dev/v1alpha1/namespaces/default/dataintegrationjobs";
+const WATCHED_JOBS: &str =
+    "/apis/dijob.dev/v1alpha1/namespaces/default/dataintegrationjobs?watch=true&includeObject=Object";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events?watch=true";
 
 /// A column that the API server defines.
@@ -54,7 +56,7 @@ struct Table {
 #[derive(Clone, Debug, Deserialize)]
 struct Row {
     cells: Vec<Value>,
-    object: DataIntegrationJob,
+    object: Value,
 }
 
 /// Something new.
@@ -77,7 +79,8 @@ pub struct Watch {
 impl Watch {
     /// Begins with what is there.
     pub async fn open(client: &Client) -> Result<Self, Failure> {
-        let (jobs, events) = (open(client, JOBS, TABLE).await?, open(client, EVENTS, "application/json").await?);
+        let (jobs, events) =
+            (open(client, WATCHED_JOBS, TABLE).await?, open(client, EVENTS, "application/json").await?);
         Ok(Self { client: client.clone(), jobs, events, columns: Vec::new() })
     }
 
@@ -89,7 +92,7 @@ impl Watch {
                     Some(WatchEvent::Added(table) | WatchEvent::Modified(table)) => {
                         self.columns = table.column_definitions.filter(|c| !c.is_empty()).unwrap_or(std::mem::take(&mut self.columns));
                         if let Some(row) = table.rows.into_iter().next() {
-                            return Ok(Change::Job(Box::new(row.object), row.cells));
+                            return Ok(Change::Job(Box::new(serde_json::from_value(row.object)?), row.cells));
                         }
                         false
                     }
@@ -119,6 +122,14 @@ where
 {
     let request = http::Request::get(path).header(http::header::ACCEPT, accept).body(Vec::new())?;
     Ok(client.request_events::<T>(request).await?.boxed())
+}
+
+/// All jobs as the API server renders them for kubectl: columns and rows.
+pub async fn rows(client: &Client) -> Result<(Vec<Column>, Vec<Vec<Value>>), Failure> {
+    let request = http::Request::get(JOBS).header(http::header::ACCEPT, TABLE).body(Vec::new())?;
+    let table: Table = client.request(request).await?;
+    let rows = table.rows.into_iter().map(|row| row.cells).collect();
+    Ok((table.column_definitions.unwrap_or_default(), rows))
 }
 
 /// The documents of one manifest, by its path in this repository.

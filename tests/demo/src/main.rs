@@ -4,7 +4,7 @@
 //!
 //! **Guarantees**
 //! 1. It ends with 0 if all was as expected, with 1 and what differed if not, with 130 after Ctrl-C.
-//! 2. Nothing is left when it ends but the binaries it built and the operator's log.
+//! 2. Nothing is left when it ends, however it ends, but the binaries it built and the operator's log.
 
 mod cluster;
 mod play;
@@ -30,7 +30,6 @@ const INTERRUPTED: u8 = 130;
 ///
 /// Needs Rust and Go; no kubectl, cluster, container or cloud account. The first run compiles kube-apiserver and etcd.
 #[derive(Parser)]
-#[expect(clippy::doc_markdown, reason = "printed as help")]
 struct Flags {
     /// Leave everything running at the end, until Ctrl-C, and print how to reach it with kubectl
     #[arg(long)]
@@ -38,7 +37,8 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    // The alias in .cargo/config.toml ends with --, so `cargo demo -- --keep` brings a second one.
+    let flags = Flags::parse_from(std::env::args().filter(|argument| argument != "--"));
     // Fails only if a provider is set already, and then it is this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -72,7 +72,10 @@ async fn run(flags: &Flags) -> u8 {
             return 1;
         }
     };
-    let Some(told) = interruptible(story::tell(&mut play)).await else { return INTERRUPTED };
+    let Some(told) = interruptible(story::tell(&mut play)).await else {
+        play.show.verdict(false, "Interrupted.");
+        return INTERRUPTED;
+    };
     let code = match told {
         Ok(()) => {
             let seconds = clock.elapsed().as_secs();

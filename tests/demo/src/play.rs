@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use dijob_operator::api::DataIntegrationJob;
 use dijob_operator::api::condition::ConditionStatus;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
 use serde_json::Value;
 use simulator::Entry;
 
 use crate::Failure;
-use crate::cluster::{Change, Watch, apply, manifest};
+use crate::cluster::{Change, Watch, apply, manifest, rows};
 use crate::show::Show;
 use crate::stage::Stage;
 
@@ -68,9 +70,9 @@ impl Seen {
         self.said.iter().find(|(job, r, _)| job == name && r == reason).map(|(_, _, message)| message.as_str())
     }
 
-    /// The note of an Event with this reason.
-    pub fn event(&self, name: &str, reason: &str) -> Option<&str> {
-        self.events.iter().find(|(r, job, _)| job == name && r == reason).map(|(_, _, note)| note.as_str())
+    /// The notes of its Events with this reason.
+    pub fn events(&self, name: &str, reason: &str) -> impl Iterator<Item = &str> {
+        self.events.iter().filter(move |(r, job, _)| job == name && r == reason).map(|(_, _, note)| note.as_str())
     }
 
     fn last_words(&self, name: &str) -> String {
@@ -130,6 +132,36 @@ impl Play {
         Ok(())
     }
 
+    /// Waits until the operator holds its Lease; returns who does.
+    pub async fn wait_for_leader(&mut self) -> Result<String, Failure> {
+        let leases: Api<Lease> = Api::namespaced(self.stage.client.clone(), "dijob-system");
+        let mut ticks = tokio::time::interval(TICK);
+        let started = ticks.tick().await;
+        loop {
+            let lease = leases.get_opt("dijob-operator").await?;
+            let holder = lease.and_then(|lease| lease.spec).and_then(|spec| spec.holder_identity);
+            if let Some(holder) = holder.filter(|holder| !holder.is_empty()) {
+                self.show.done();
+                return Ok(holder);
+            }
+            let elapsed = ticks.tick().await.duration_since(started);
+            self.stage.is_running()?;
+            self.show.progress("waiting for the operator to lead", elapsed);
+            if elapsed > PATIENCE {
+                return Err(
+                    format!("expected: the operator leads within {} s; seen: no Lease", PATIENCE.as_secs()).into()
+                );
+            }
+        }
+    }
+
+    /// All jobs, as `kubectl get dij` shows them.
+    pub async fn table(&mut self) -> Result<(), Failure> {
+        let (columns, rows) = rows(&self.stage.client).await?;
+        self.show.all_rows(&columns, &rows);
+        Ok(())
+    }
+
     /// Shows what changes, for ever.
     pub async fn follow(&mut self) -> Result<(), Failure> {
         loop {
@@ -181,10 +213,13 @@ impl Play {
     /// From now on, and at the end, the ledger must say this of a job.
     pub fn account(&mut self, job: &str, id: i64, (sent, ran): (usize, usize), how: &str) -> Result<(), Failure> {
         let (is_sent, has_run) = self.counts(id);
-        let claim = format!("by the ledger, StartDIJob was sent {} and ran {}", times(sent), times(ran));
+        let claim = format!("by the cloud's ledger, StartDIJob {}", told(sent, ran));
         self.expect((is_sent, has_run) == (sent, ran), &claim, &format!("sent {is_sent}, ran {has_run}"))?;
-        self.accounts.retain(|account| account.id != id);
-        self.accounts.push(Account { job: job.to_owned(), id, sent, ran, how: how.to_owned() });
+        let account = Account { job: job.to_owned(), id, sent, ran, how: how.to_owned() };
+        match self.accounts.iter_mut().find(|account| account.id == id) {
+            Some(before) => *before = account,
+            None => self.accounts.push(account),
+        }
         Ok(())
     }
 
@@ -232,11 +267,14 @@ impl Play {
     }
 }
 
-fn times(n: usize) -> String {
-    match n {
-        0 => "not at all".to_owned(),
+fn told(sent: usize, ran: usize) -> String {
+    let times = |n| match n {
         1 => "once".to_owned(),
         2 => "twice".to_owned(),
         n => format!("{n} times"),
+    };
+    match (sent, ran) {
+        (0, 0) => "was never sent".to_owned(),
+        (sent, ran) => format!("was sent {} and ran {}", times(sent), times(ran)),
     }
 }

@@ -134,6 +134,13 @@ impl Show {
         self.line(&format!("     {}", aligned(&texts, &widths)));
     }
 
+    /// `kubectl get dij`.
+    pub fn all_rows(&mut self, columns: &[Column], rows: &[Vec<Value>]) {
+        let header = columns.iter().filter(|column| column.priority == 0).map(|column| column.name.to_uppercase());
+        let cells = rows.iter().map(|cells| shown(columns, cells).map(|(_, cell)| text_of(cell)).collect());
+        self.table(&[header.collect()].into_iter().chain(cells).collect::<Vec<_>>());
+    }
+
     /// A whole table of texts, the first row its header.
     pub fn table(&mut self, rows: &[Vec<String>]) {
         let columns = rows.iter().map(Vec::len).max().unwrap_or_default();

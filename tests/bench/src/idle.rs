@@ -100,12 +100,13 @@ impl Idle<'_> {
         let operator = Operator::start(self.binary, &self.cluster.kubeconfig, self.cloud).await?;
         let ready = milliseconds(operator.executed, operator.ready(self.cloud).await?);
         let passed = operator.passed(f64::from(self.count), self.cloud).await?;
-        let passed = milliseconds(operator.executed, passed);
+        let (passed, cpu) = (milliseconds(operator.executed, passed), operator.cpu()?);
         operator.quiet().await?;
         let writes = f64::from(self.cluster.audit.since(audit, OPERATOR)?.status);
         report.numbers([
             ("restart_ready_ms", "P8  exec -> all jobs known and ready", ready, "ms", "/readyz"),
             ("restart_passed_ms", "P8  exec -> all jobs passed once", passed, "ms", "/metrics"),
+            ("restart_cpu_ms", "P8  processor time until then", cpu, "ms", PROCESS),
             ("restart_writes", "P8  status writes by the restart", writes, "writes", AUDIT),
         ]);
         Ok(operator)

@@ -52,7 +52,7 @@ pub async fn times(clock: &Simulator, report: &mut Report) -> Result<(), Failure
         if !status.success() {
             return Err(format!("{what} ended with {status}").into());
         }
-        report.number(key, what, (milliseconds(from, clock.now()) / 1e3, "s"), "wall time");
+        report.numbers([(key, what, milliseconds(from, clock.now()) / 1e3, "s", "wall time")]);
     }
     Ok(())
 }

@@ -49,15 +49,18 @@ impl Idle<'_> {
         self.make().await?;
         let operator = self.adopt(report).await?;
         eprintln!("restarting the operator");
-        let before = self.cloud.now();
+        let from = self.cloud.now();
         operator.stop().await?;
-        report.number("stop_ms", "    SIGTERM -> end", (milliseconds(before, self.cloud.now()), "ms"), CLOCK);
+        let stopped = milliseconds(from, self.cloud.now());
         let ledger = calls::mark(self.cloud).await;
         let operator = self.restart(report).await?;
         self.rest(&operator, report).await?;
         let calls = calls::since(self.cloud, ledger).await;
-        report.number("restart_starts", "P8  StartDIJob by the restart", (f64::from(calls.starts), "calls"), LEDGER);
-        report.number("restart_looks", "P8  GetDIJob by the restart", (f64::from(calls.looks), "calls"), LEDGER);
+        report.numbers([
+            ("restart_starts", "P8  StartDIJob by the restart", f64::from(calls.starts), "calls", LEDGER),
+            ("restart_looks", "P8  GetDIJob by the restart", f64::from(calls.looks), "calls", LEDGER),
+            ("stop_ms", "    SIGTERM -> end", stopped, "ms", CLOCK),
+        ]);
         operator.stop().await
     }
 
@@ -74,18 +77,21 @@ impl Idle<'_> {
         eprintln!("starting the operator; looking at {} jobs takes {} s by quota alone", self.count, self.count / 48);
         let ledger = calls::mark(self.cloud).await;
         let operator = Operator::start(self.binary, &self.cluster.kubeconfig, self.cloud).await?;
-        self.watch.until_ready(usize::from(self.count)).await?;
+        let ready = self.watch.until_ready(usize::from(self.count)).await;
+        ready.map_err(|error| operator.explain(&error))?;
         let adopted = milliseconds(operator.executed, self.cloud.now()) / 1e3;
         operator.quiet().await?;
         let calls = calls::since(self.cloud, ledger).await;
         tokio::time::sleep(WINDOW).await;
         let (rss, peak) = operator.memory()?;
-        report.number("idle_jobs", "P7  idle jobs", (f64::from(self.count), "jobs"), "--idle-jobs");
-        report.number("rss_idle", "P7  RSS with them, after adopting", (rss, "MB"), PROCESS);
-        report.number("rss_idle_peak", "P7  peak RSS until then", (peak, "MB"), PROCESS);
-        report.number("adopt_s", "    first exec -> all of them adopted", (adopted, "s"), CLOCK);
-        report.number("adopt_starts", "    StartDIJob while adopting", (f64::from(calls.starts), "calls"), LEDGER);
-        report.number("adopt_looks", "    GetDIJob while adopting", (f64::from(calls.looks), "calls"), LEDGER);
+        report.numbers([
+            ("idle_jobs", "P7  idle jobs", f64::from(self.count), "jobs", "--idle-jobs"),
+            ("rss_idle", "P7  RSS with them, adopted", rss, "MB", PROCESS),
+            ("rss_idle_peak", "P7  peak RSS until then", peak, "MB", PROCESS),
+            ("adopt_s", "    exec -> all of them adopted", adopted, "s", CLOCK),
+            ("adopt_starts", "    StartDIJob while adopting", f64::from(calls.starts), "calls", LEDGER),
+            ("adopt_looks", "    GetDIJob while adopting", f64::from(calls.looks), "calls", LEDGER),
+        ]);
         Ok(operator)
     }
 
@@ -94,12 +100,15 @@ impl Idle<'_> {
         let operator = Operator::start(self.binary, &self.cluster.kubeconfig, self.cloud).await?;
         let ready = milliseconds(operator.executed, operator.ready(self.cloud).await?);
         let passed = operator.passed(f64::from(self.count), self.cloud).await?;
-        let passed = milliseconds(operator.executed, passed);
+        let (passed, cpu) = (milliseconds(operator.executed, passed), operator.cpu()?);
         operator.quiet().await?;
         let writes = f64::from(self.cluster.audit.since(audit, OPERATOR)?.status);
-        report.number("restart_ready_ms", "P8  exec -> all jobs known and ready", (ready, "ms"), "/readyz");
-        report.number("restart_passed_ms", "P8  exec -> all jobs passed once", (passed, "ms"), "/metrics");
-        report.number("restart_writes", "P8  status writes by the restart", (writes, "writes"), AUDIT);
+        report.numbers([
+            ("restart_ready_ms", "P8  exec -> all jobs known and ready", ready, "ms", "/readyz"),
+            ("restart_passed_ms", "P8  exec -> all jobs passed once", passed, "ms", "/metrics"),
+            ("restart_cpu_ms", "P8  processor time until then", cpu, "ms", PROCESS),
+            ("restart_writes", "P8  status writes by the restart", writes, "writes", AUDIT),
+        ]);
         Ok(operator)
     }
 
@@ -112,11 +121,13 @@ impl Idle<'_> {
         let writes = self.cluster.audit.since(audit, OPERATOR)?;
         let (rss, peak) = operator.memory()?;
         let all = writes.status + writes.conflicts + writes.events + writes.other;
-        report.number("rss_restarted", "P7  RSS after the restart", (rss, "MB"), PROCESS);
-        report.number("rss_restarted_peak", "P7  peak RSS since the restart", (peak, "MB"), PROCESS);
-        report.number("idle_cpu", "P10 processor time while idle", (busy, "ms/s"), PROCESS);
-        report.number("idle_writes", "P10 writes then, but the Lease's", (f64::from(all), "writes"), AUDIT);
-        report.number("idle_lease_writes", "P10 writes of the Lease then", (f64::from(writes.lease), "writes"), AUDIT);
+        report.numbers([
+            ("rss_restarted", "P7  RSS after the restart", rss, "MB", PROCESS),
+            ("rss_restarted_peak", "P7  peak RSS since the restart", peak, "MB", PROCESS),
+            ("idle_cpu", "P10 processor time while idle", busy, "ms/s", PROCESS),
+            ("idle_writes", "P10 writes then, but the Lease's", f64::from(all), "writes", AUDIT),
+            ("idle_lease_writes", "P10 writes of the Lease then", f64::from(writes.lease), "writes", AUDIT),
+        ]);
         Ok(())
     }
 }

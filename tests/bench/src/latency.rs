@@ -22,11 +22,11 @@ use simulator::Simulator;
 use crate::cluster::{Cluster, NAMESPACE, OPERATOR, name};
 use crate::operator::{LIMIT, Metrics, Operator};
 use crate::report::{Report, Series};
-use crate::watch::{Watch, is_confirmed};
+use crate::watch::{Seen, Watch, is_confirmed};
 use crate::{Failure, calls};
 
-/// The confirming look comes 2 s after a start: until then, edits follow each other.
-const ROUND: Duration = Duration::from_millis(1700);
+/// The confirming look comes 2 s after a start: until then, for so many milliseconds, edits follow each other.
+const ROUND: f64 = 1700.0;
 /// Time for the operator to record the last answer before anything else is asked of the machine.
 const PAUSE: Duration = Duration::from_millis(60);
 /// A look that is older than this serves no start with a `startTime`.
@@ -57,6 +57,7 @@ impl<'a> Latency<'a> {
         let objects = i64::from(objects);
         cluster.create_running_jobs(1..objects + 1, cloud).await?;
         watch.until_ready(usize::try_from(objects)?).await?;
+        tokio::time::sleep(OLD).await; // adopting was a look
         let bare = Bare::create(cluster.bare()).await?;
         let (start, seen, patch) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { cluster, cloud, watch, jobs: cluster.jobs(), bare, objects, edits: 0, start, seen, patch })
@@ -68,86 +69,76 @@ impl<'a> Latency<'a> {
         self.round(edits).await?;
         operator.quiet().await?;
         (self.start, self.seen, self.patch) = (Vec::new(), Vec::new(), Vec::new());
-        let (before, ledger) = (operator.metrics().await?, calls::mark(self.cloud).await);
-        let (audit, changes) = (self.cluster.audit.mark()?, self.watch.look(|seen| seen.changes));
+        let mark = self.mark(operator).await?;
         while self.start.len() < edits {
             self.round(edits).await?;
             eprintln!("  {} of {edits} edits", self.start.len());
         }
         operator.quiet().await?;
-        let after = operator.metrics().await?;
-        let calls = calls::since(self.cloud, ledger).await;
-        let writes = self.cluster.audit.since(audit, OPERATOR)?;
-        let changes = self.watch.look(|seen| seen.changes) - changes;
-        let starts = f64::from(u32::try_from(edits)?);
-        let ledger = "the simulator's ledger";
-        report.number(
-            "start_calls_per_start",
-            "P6  StartDIJob per start",
-            (f64::from(calls.starts) / starts, "calls"),
-            ledger,
-        );
-        report.number(
-            "look_calls_per_start",
-            "P6  GetDIJob per start",
-            (f64::from(calls.looks) / starts, "calls"),
-            ledger,
-        );
-        report.number("refused_calls", "    calls refused", (f64::from(calls.refused), "calls"), ledger);
-        let of = |kind: &str| count(&after, kind) - count(&before, kind);
-        let (log, metrics) = ("the API server's audit log", "the operator's metrics");
-        report.number(
-            "status_writes_per_start",
-            "P5  status writes per start",
-            (f64::from(writes.status) / starts, "writes"),
-            log,
-        );
-        report.number("intents_per_start", "P5    of these intents", (of("intent") / starts, "writes"), metrics);
-        report.number("records_per_start", "P5    of these records", (of("record") / starts, "writes"), metrics);
-        let no_ops = f64::from(writes.status) - (f64::from(changes) - starts);
-        report.number(
-            "no_op_writes",
-            "P5  status writes that changed nothing",
-            (no_ops, "writes"),
-            "audit log - watch events",
-        );
-        report.number("conflicts", "    status writes in conflict", (f64::from(writes.conflicts), "writes"), log);
-        report.number("events_per_start", "P5  Events per start", (f64::from(writes.events) / starts, "writes"), log);
-        report.number("other_writes", "    other writes but the Lease's", (f64::from(writes.other), "writes"), log);
-        self.report(report);
+        self.costs(&mark, operator, report).await?;
+        self.times(report);
         Ok(())
     }
 
-    fn report(self, report: &mut Report) {
-        let start = Series {
-            key: "edit_to_start",
-            what: "P4  edit acknowledged -> StartDIJob's first byte",
-            values: self.start,
-        };
-        let patch =
-            Series { key: "bare_patch", what: "    bare guarded status patch, same client", values: self.patch };
-        let seen =
-            Series { key: "edit_to_watch", what: "    edit acknowledged -> seen by a bare watcher", values: self.seen };
-        let clock = "the rows above, one clock";
-        for (key, what, rank) in [
-            ("p50_over_bare_patch", "P4  p50 / p50 of the bare status patch", 0.5),
-            ("p99_over_bare_patch", "P4  p99 / p99 of the bare status patch", 0.99),
-        ] {
-            report.number(key, what, (start.quantile(rank) / patch.quantile(rank), "x"), clock);
+    async fn mark(&self, operator: &Operator) -> Result<Mark, Failure> {
+        Ok(Mark {
+            metrics: operator.metrics().await?,
+            ledger: calls::mark(self.cloud).await,
+            audit: self.cluster.audit.mark()?,
+            changes: self.watch.look(|seen| seen.changes),
+        })
+    }
+
+    /// All that was done since `mark`, by start.
+    async fn costs(&self, mark: &Mark, operator: &Operator, report: &mut Report) -> Result<(), Failure> {
+        let metrics = operator.metrics().await?;
+        let calls = calls::since(self.cloud, mark.ledger).await;
+        let writes = self.cluster.audit.since(mark.audit, OPERATOR)?;
+        let changes = self.watch.look(|seen| seen.changes) - mark.changes;
+        let starts = f64::from(u32::try_from(self.start.len())?);
+        let each = |count: u32| f64::from(count) / starts;
+        let of = |kind: &str| (written(&metrics, kind) - written(&mark.metrics, kind)) / starts;
+        // Each edit was a change too.
+        let no_ops = f64::from(writes.status) - (f64::from(changes) - starts);
+        let (ledger, audit, told) = ("the simulator's ledger", "the API server's audit log", "the operator's metrics");
+        report.numbers([
+            ("start_calls_per_start", "P6  StartDIJob per start", each(calls.starts), "calls", ledger),
+            ("look_calls_per_start", "P6  GetDIJob per start", each(calls.looks), "calls", ledger),
+            ("refused_calls", "P6  calls refused", f64::from(calls.refused), "calls", ledger),
+            ("status_writes_per_start", "P5  status writes per start", each(writes.status), "writes", audit),
+            ("intents_per_start", "P5    of these intents", of("intent"), "writes", told),
+            ("records_per_start", "P5    of these records", of("record"), "writes", told),
+            ("no_op_writes", "P5  status writes without effect", no_ops, "writes", "audit log less watch events"),
+            ("conflicts", "P5  status writes in conflict", f64::from(writes.conflicts), "writes", audit),
+            ("events_per_start", "P5  Events per start", each(writes.events), "writes", audit),
+            ("other_writes", "P5  other writes but the Lease's", f64::from(writes.other), "writes", audit),
+        ]);
+        Ok(())
+    }
+
+    fn times(self, report: &mut Report) {
+        let start = "P4  edit acknowledged -> first byte of StartDIJob";
+        let start = Series { key: "edit_to_start", what: start, values: self.start };
+        let seen = "    the same -> seen by a bare watcher (<0: before)";
+        let seen = Series { key: "edit_to_watch", what: seen, values: self.seen };
+        let patch = "    bare guarded status patch, same client";
+        let patch = Series { key: "bare_patch", what: patch, values: self.patch };
+        let ratio = |rank| start.quantile(rank) / patch.quantile(rank);
+        report.numbers([
+            ("p50_over_bare_patch", "P4  p50 over p50 of the bare patch", ratio(0.5), "x", "the times above"),
+            ("p99_over_bare_patch", "P4  p99 over p99 of the bare patch", ratio(0.99), "x", "the times above"),
+        ]);
+        for series in [start, seen, patch] {
+            report.series(series);
         }
-        report.series(start);
-        report.series(patch);
-        report.series(seen);
     }
 
     /// Edits one job after the other until the first confirming look is near, then waits until all are confirmed.
     async fn round(&mut self, most: usize) -> Result<(), Failure> {
         let began = self.cloud.now();
+        let objects = usize::try_from(self.objects)?;
         let mut edited = Vec::new();
-        while self.start.len() < most
-            && elapsed(self.cloud, began) < ROUND
-            && edited.len() < usize::try_from(self.objects)?
-        {
+        while self.start.len() < most && edited.len() < objects && milliseconds(began, self.cloud.now()) < ROUND {
             let id = self.edits % self.objects + 1;
             self.edits += 1;
             edited.push((name(id), self.edit(id).await?));
@@ -155,16 +146,13 @@ impl<'a> Latency<'a> {
             self.patch.push(self.bare.patch(self.cloud).await?);
             tokio::time::sleep(PAUSE).await;
         }
-        let confirmed = |(name, generation): &(String, i64), job: Option<&DataIntegrationJob>| {
-            job.is_some_and(|job| job.name_any() == *name && is_confirmed(job, *generation))
+        let is_confirmed = |seen: &Seen, (name, generation): &(String, i64)| {
+            seen.jobs.get(name).is_some_and(|job| is_confirmed(job, *generation))
         };
-        self.watch
-            .until("all edited jobs are confirmed", |seen| {
-                edited.iter().all(|one| confirmed(one, seen.jobs.get(&one.0))).then_some(())
-            })
-            .await?;
-        if i64::try_from(edited.len())? * 3 > self.objects {
-            tokio::time::sleep(OLD).await; // its turn comes too soon
+        let all = |seen: &Seen| edited.iter().all(|one| is_confirmed(seen, one)).then_some(());
+        self.watch.until("all edited jobs are confirmed", all).await?;
+        if edited.len() * 3 > objects {
+            tokio::time::sleep(OLD).await; // so few jobs come again too soon
         }
         Ok(())
     }
@@ -223,12 +211,16 @@ impl Bare {
     }
 }
 
-fn count(metrics: &Metrics, kind: &str) -> f64 {
-    metrics.sum(&["dijob_status_writes_total", &format!("kind=\"{kind}\""), "result=\"ok\""])
+/// Where all counts stand.
+struct Mark {
+    metrics: Metrics,
+    ledger: usize,
+    audit: u64,
+    changes: u32,
 }
 
-fn elapsed(cloud: &Simulator, since: Timestamp) -> Duration {
-    cloud.now().duration_since(since).unsigned_abs()
+fn written(metrics: &Metrics, kind: &str) -> f64 {
+    metrics.sum(&["dijob_status_writes_total", &format!("kind=\"{kind}\""), "result=\"ok\""])
 }
 
 /// Negative if `to` was before `from`.

@@ -149,11 +149,14 @@ async fn measure(
     operator.ready(cloud).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (rss, _) = operator.memory()?;
-    report.number("rss_empty", "P7  RSS without any job", (rss, "MB"), "/proc");
+    report.numbers([("rss_empty", "P7  RSS without any job", rss, "MB", "/proc")]);
 
     eprintln!("measuring {} edits over {} jobs", flags.edits, flags.objects);
-    let latency = Latency::prepare(&cluster, cloud, &watch, flags.objects).await?;
-    latency.measure(flags.edits, &operator, report).await?;
+    let edits = async {
+        let latency = Latency::prepare(&cluster, cloud, &watch, flags.objects).await?;
+        latency.measure(flags.edits, &operator, report).await
+    };
+    edits.await.map_err(|error| operator.explain(&error))?;
     operator.stop().await?;
 
     let idle = Idle { cluster: &cluster, cloud, watch: &watch, binary, count: flags.idle_jobs };

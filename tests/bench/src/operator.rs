@@ -84,9 +84,7 @@ impl Operator {
 
     async fn get(&self, path: &str) -> Result<(u16, String), Failure> {
         let answer = async { http::get(TcpStream::connect(&self.address).await?, path).await };
-        answer
-            .await
-            .map_err(|error| format!("the operator's {path}: {error}; its last words:\n{}", self.last_words()).into())
+        answer.await.map_err(|error| self.explain(&format!("the operator's {path}: {error}").into()))
     }
 
     /// All metrics as they are now.
@@ -137,13 +135,8 @@ impl Operator {
                 tokio::time::sleep(every).await;
             }
         };
-        match tokio::time::timeout(LIMIT, asked).await {
-            Ok(value) => value,
-            Err(_) => {
-                Err(format!("the operator is not {what} after {LIMIT:?}; its last words:\n{}", self.last_words())
-                    .into())
-            }
-        }
+        let late = |_| self.explain(&format!("the operator is not {what} after {LIMIT:?}").into());
+        tokio::time::timeout(LIMIT, asked).await.map_err(late)?
     }
 
     /// Resident memory in MB now, and the most there ever was.
@@ -177,13 +170,14 @@ impl Operator {
         if ended.success() {
             return Ok(());
         }
-        Err(format!("the operator ended with {ended}; its last words:\n{}", self.last_words()).into())
+        Err(self.explain(&format!("the operator ended with {ended}").into()))
     }
 
-    /// The end of its log.
-    pub fn last_words(&self) -> String {
+    /// An error, and what the operator last said.
+    pub fn explain(&self, error: &Failure) -> Failure {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.iter().cloned().collect::<Vec<_>>().join("\n")
+        let words: Vec<&str> = log.iter().map(String::as_str).collect();
+        format!("{error}; the operator's last words:\n{}", words.join("\n")).into()
     }
 }
 

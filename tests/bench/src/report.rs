@@ -64,15 +64,10 @@ impl Report {
         self.series.push(series);
     }
 
-    /// Adds one number: what it is, its unit, and where it was counted.
-    pub fn number(
-        &mut self,
-        key: &'static str,
-        what: &'static str,
-        (value, unit): (f64, &'static str),
-        from: &'static str,
-    ) {
-        self.numbers.push(Number { key, what, value, unit, from });
+    /// Adds numbers: name in JSON, what it is, its value and unit, and where it was counted.
+    pub fn numbers<const N: usize>(&mut self, all: [(&'static str, &'static str, f64, &'static str, &'static str); N]) {
+        let number = |(key, what, value, unit, from)| Number { key, what, value, unit, from };
+        self.numbers.extend(all.map(number));
     }
 
     /// For programs.
@@ -148,7 +143,7 @@ mod tests {
         let mut report = Report::default();
         report.about("commit", "abc");
         report.series(Series { key: "patch", what: "a patch", values: vec![2.0, 1.0] });
-        report.number("starts", "starts in all", (3.0, "calls"), "ledger");
+        report.numbers([("starts", "starts in all", 3.0, "calls", "ledger")]);
         assert_eq!(report.json()["series"]["patch"]["p50"], json!(1.0));
         assert_eq!(
             report.json()["numbers"]["starts"],

@@ -111,6 +111,9 @@ async fn start(ctx: &Context, subject: &Subject, plan: &Plan, pending: &PendingS
     let now = ctx.clock.now();
     ctx.memory.update(uid, |facts| {
         facts.unrecorded = Some(answered.clone());
+        if may_have_run || pending.attempt > 1 {
+            facts.call_of = Some((pending.id.clone(), pending.attempt));
+        }
         if may_have_run {
             facts.call_at = Some(now);
         }

@@ -14,6 +14,8 @@ use crate::plan::observed::{Answered, Reading};
 pub struct Facts {
     /// See [`crate::plan::Observed::call_at`].
     pub call_at: Option<Timestamp>,
+    /// The id and attempt of the start that `call_at` is about.
+    pub call_of: Option<(String, i64)>,
     /// The last look.
     pub reading: Option<Reading>,
     /// An answer that status does not hold yet.

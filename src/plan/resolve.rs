@@ -46,6 +46,10 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
     if evidence != Evidence::NoSign {
         return look(seen, &job, stance);
     }
+    let paced = after(called, resend_wait(seen.settings.settle, pending.attempt));
+    if now < paced {
+        return until_then(stance, paced);
+    }
     // The gateway refuses a nonce that it has seen, which can only prevent a double.
     let age = seen.cloud_time(now).duration_since(pending.signed_time.0);
     let same_bytes = age < SAME_NONCE && pending.key_id == *key_id && !pending.answered;
@@ -75,6 +79,13 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
 
 /// While a signature is younger than this, a resend bears its nonce: nonces are remembered at least that long.
 const SAME_NONCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// How long after attempt number `attempt` the next one leaves: the settle time, doubled by each that had no answer,
+/// up to 5 minutes. A cloud that fails for hours must not eat the calls of a day.
+fn resend_wait(settle: Duration, attempt: i64) -> Duration {
+    let doublings = u32::try_from(attempt.clamp(1, 5) - 1).unwrap_or(0);
+    settle.saturating_mul(1 << doublings).min(settle.max(Duration::from_secs(300)))
+}
 
 /// What was asked for when the record was written is still asked for.
 fn still_wanted(seen: &Observed, pending: &PendingStart, job: &JobRef) -> bool {

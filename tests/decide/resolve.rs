@@ -185,6 +185,19 @@ fn no_resend_before_the_settle_time() {
 }
 
 #[test]
+fn resends_without_an_answer_come_ever_more_rarely() {
+    for (attempt, wait) in [(1, 30), (2, 60), (3, 120), (4, 240), (5, 300), (i64::MAX, 300)] {
+        let at = |called: i64| {
+            let pending = ordinary(300).tap(|p| p.attempt = attempt);
+            decide(&unresolved(pending, called).looked(0, saw(STOPPED, Some(100))), now())
+        };
+        assert_eq!(at(wait - 1).wait, Wait::Until(hence(1)));
+        assert!(!matches!(at(wait - 1).action, Action::Start(_)), "attempt {attempt}, {wait} s");
+        assert!(matches!(at(wait).action, Action::Start(_)), "attempt {attempt}, {wait} s");
+    }
+}
+
+#[test]
 fn a_resend_within_ten_minutes_bears_the_same_nonce() {
     let at = |signed: i64| start_of(&unresolved(ordinary(signed), 40).cloud(STOPPED, Some(100))).unwrap();
     assert_eq!(at(599), ordinary(599).tap(|p| p.attempt = 2), "to the byte");

@@ -13,7 +13,7 @@
 //!         |  quota                   the governor: whose turn it is, pure
 //!        api                         the kinds, as types
 //!
-//!  clock  config  telemetry  server  the one reader of time and randomness; flags; logs and metrics; probes
+//!  clock  config  telemetry  health  server  the one reader of time and randomness; flags; logs and metrics; probes
 //! ```
 //!
 //! # The flow of a pass
@@ -57,7 +57,7 @@
 //! | [`plan`] | [`api`]; types of [`quota`] and of `dataworks::{model, error}` | types of jiff | clients, async, clock, logs |
 //! | [`lease`] | [`lease::state`], [`clock`] | kube, tokio, tracing | [`plan`], [`controller`] |
 //! | [`controller`] | all but [`config`] | kube, tokio, tracing | signing, HTTP |
-//! | [`clock`], [`config`], [`telemetry`], [`server`] | [`clock`] | tokio; clap; prometheus-client, tracing; axum | kube, [`plan`] |
+//! | [`clock`], [`config`], [`telemetry`], [`health`], [`server`] | [`clock`]; `server`: [`health`] | tokio; clap; prometheus-client, tracing; axum | kube, [`plan`] |
 //!
 //! Time, randomness and the environment are read in [`clock`] and [`config`] alone, and enter as values: so every decision
 //! can be tested at any moment, and a whole process under a paused clock.
@@ -90,6 +90,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod dataworks;
+pub mod health;
 pub mod lease;
 pub mod plan;
 pub mod quota;

@@ -8,9 +8,10 @@ use dijob_operator::clock::Clock;
 use dijob_operator::config::{Config, LogFormat, WRITE_LIMIT};
 use dijob_operator::controller::{self, Parts, startup};
 use dijob_operator::dataworks::{Client as Cloud, HostRules, HttpTransport, Timeouts};
+use dijob_operator::health::Health;
 use dijob_operator::lease::{self, Role};
 use dijob_operator::plan::observed::Settings;
-use dijob_operator::server::{self, Health};
+use dijob_operator::server;
 use dijob_operator::telemetry::{self, Metrics};
 use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -92,21 +93,7 @@ async fn run(config: Config) -> Result<ExitCode, Failure> {
     };
     let watched = tokio::spawn(watch_role(role.clone(), metrics.clone()));
 
-    let timeouts = Timeouts { connect: config.connect_timeout, write: WRITE_LIMIT, total: config.call_timeout };
-    let transport = HttpTransport::new(clock.clone(), timeouts)?;
-    let parts = Parts {
-        client,
-        cloud: Cloud::new(Arc::new(transport)),
-        clock,
-        health,
-        metrics,
-        role: role.clone(),
-        hosts: HostRules { allow_insecure_endpoints: config.allow_insecure_endpoints, ..HostRules::default() },
-        settings: Settings { settle: config.settle_time, confirm: config.confirm_timeout, grace: config.missing_grace },
-        time_to_send: config.connect_timeout + WRITE_LIMIT,
-        passes: usize::from(config.max_concurrent_passes),
-        reporter: identity,
-    };
+    let parts = parts(&config, Shared { clock, health, metrics, client, role: role.clone(), identity })?;
     let lost = until_lost(role.clone());
     tokio::select! {
         () = controller::run(parts, stop.clone()) => {}
@@ -121,6 +108,35 @@ async fn run(config: Config) -> Result<ExitCode, Failure> {
     watched.abort();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the controller shares with the rest of this process.
+struct Shared {
+    clock: Clock,
+    health: Health,
+    metrics: Metrics,
+    client: kube::Client,
+    role: watch::Receiver<Role>,
+    identity: String,
+}
+
+fn parts(config: &Config, shared: Shared) -> Result<Parts, Failure> {
+    let Shared { clock, health, metrics, client, role, identity } = shared;
+    let timeouts = Timeouts { connect: config.connect_timeout, write: WRITE_LIMIT, total: config.call_timeout };
+    let transport = HttpTransport::new(clock.clone(), timeouts)?;
+    Ok(Parts {
+        client,
+        cloud: Cloud::new(Arc::new(transport)),
+        clock,
+        health,
+        metrics,
+        role,
+        hosts: HostRules { allow_insecure_endpoints: config.allow_insecure_endpoints, ..HostRules::default() },
+        settings: Settings { settle: config.settle_time, confirm: config.confirm_timeout, grace: config.missing_grace },
+        time_to_send: config.connect_timeout + WRITE_LIMIT,
+        passes: usize::from(config.max_concurrent_passes),
+        reporter: identity,
+    })
 }
 
 /// Waits until the lease has been lost for as long as records may take.

@@ -11,70 +11,17 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::clock::Clock;
-
-/// The oldest heartbeat of a live loop. The loop beats about once a second and never waits for the network, so 15 s
-/// means that it stands still; a process that was only starved of CPU for a moment is not restarted.
-const HEARTBEAT_LIMIT: Duration = Duration::from_secs(15);
+use crate::health::Health;
 
 const INDEX: &str = "dijob-operator\n\n/healthz  alive\n/readyz   ready\n/metrics  OpenMetrics\n";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// What the probes answer. Cheap to clone; all clones are one.
-#[derive(Clone, Debug)]
-pub struct Health(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    clock: Clock,
-    /// Milliseconds of [`Clock::elapsed`] at the last beat.
-    beat: AtomicU64,
-    ready: Mutex<Result<(), String>>,
-}
-
-impl Health {
-    /// Alive from now, and not ready: starting.
-    #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        let ready = Mutex::new(Err("starting".to_owned()));
-        let health = Self(Arc::new(Inner { clock, beat: AtomicU64::new(0), ready }));
-        health.beat();
-        health
-    }
-
-    /// Says that the controller's loop goes round. Call it from that loop at least every few seconds.
-    pub fn beat(&self) {
-        self.0.beat.store(milliseconds(self.0.clock.elapsed()), Ordering::Relaxed);
-    }
-
-    /// Says whether the process is ready, or in one line why not.
-    pub fn set_ready(&self, ready: Result<(), String>) {
-        *self.0.ready.lock().unwrap_or_else(PoisonError::into_inner) = ready;
-    }
-
-    fn alive(&self) -> Result<(), String> {
-        let last = Duration::from_millis(self.0.beat.load(Ordering::Relaxed));
-        let age = self.0.clock.elapsed().saturating_sub(last);
-        if age <= HEARTBEAT_LIMIT {
-            return Ok(());
-        }
-        Err(format!("the controller's loop has stood still for {} s", age.as_secs()))
-    }
-
-    fn ready(&self) -> Result<(), String> {
-        self.0.ready.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// Answers on `listen` for the rest of the process's life, and returns the address it listens on (of use with port 0).
 /// `metrics` gives the text of one scrape.
@@ -128,18 +75,17 @@ fn scrape(text: Result<String, fmt::Error>) -> impl IntoResponse {
     (code, [(header::CONTENT_TYPE, OPEN_METRICS)], body)
 }
 
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
+    use std::time::Duration;
 
     use super::*;
+    use crate::clock::Clock;
+    use crate::health::HEARTBEAT_LIMIT;
 
     fn loopback() -> SocketAddr {
         (Ipv4Addr::LOCALHOST, 0).into()

@@ -10,6 +10,8 @@ mod cloud;
 mod oracle;
 #[path = "simulation/process.rs"]
 mod process;
+#[path = "simulation/tally.rs"]
+mod tally;
 #[path = "simulation/world.rs"]
 mod world;
 
@@ -18,7 +20,7 @@ use std::fmt::Write as _;
 use world::World;
 
 /// One schedule: faults and edits, then an honest world until all is quiet, then an hour more.
-fn play(seed: u64) -> Result<oracle::Tally, String> {
+fn play(seed: u64) -> Result<tally::Tally, String> {
     let mut world = World::new(seed);
     let steps = world.rng.usize(20..160);
     for _ in 0..steps {
@@ -40,7 +42,7 @@ fn asked(name: &str) -> Option<String> {
 }
 
 fn play_all(seeds: std::ops::Range<u64>) {
-    let mut sum = oracle::Tally::default();
+    let mut sum = tally::Tally::default();
     for seed in seeds.clone() {
         match play(seed) {
             Ok(tally) => sum.add(&tally),

@@ -45,10 +45,10 @@ use self::turns::Turns;
 use self::watch::{Seen, Watches};
 use crate::clock::Clock;
 use crate::dataworks::{Client as Cloud, HostRules};
+use crate::health::Health;
 use crate::lease::Role;
 use crate::plan::backoff::delay;
 use crate::plan::observed::Settings;
-use crate::server::Health;
 use crate::telemetry::Metrics;
 
 /// The heartbeat of the loop.
@@ -349,7 +349,7 @@ async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (Obj
         }
         return (key, Some(ctx.clock.elapsed() + invalid::AGAIN));
     }
-    let result = pass(&ctx, &key).await;
+    let result = Box::pin(pass(&ctx, &key)).await;
     ctx.metrics.pass(ended(&result));
     let now = ctx.clock.elapsed();
     if now.saturating_sub(began) > SLOW_PASS {

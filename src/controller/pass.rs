@@ -97,8 +97,9 @@ fn count(ctx: &Context, seen: &Observed, plan: &Plan, outcome: &Outcome) {
     let pending = seen.record.pending_start.as_ref().map(|p| &p.trigger);
     let last = seen.record.last_start.as_ref().map(|l| &l.trigger);
     let (trigger, became) = match (outcome, &plan.action) {
-        (Outcome::Answered(answered), _) => (Some(&answered.pending.trigger), answer(&answered.answer)),
-        (_, Action::Settle(Verdict::Answered(answered))) => (Some(&answered.pending.trigger), answer(&answered.answer)),
+        (Outcome::Answered(answered), _) | (_, Action::Settle(Verdict::Answered(answered))) => {
+            (Some(&answered.pending.trigger), answer(&answered.answer))
+        }
         (Outcome::NotSent, Action::Start(pending)) => (Some(&pending.trigger), StartOutcome::NotSent),
         (_, Action::Settle(Verdict::Confirmed)) => (pending.or(last), StartOutcome::Confirmed),
         (_, _) => return,

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::short;
 use crate::api::{DataIntegrationJob, DataWorksAccount};
-use crate::server::Health;
+use crate::health::Health;
 
 const AGAIN: Duration = Duration::from_secs(5);
 

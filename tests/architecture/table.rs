@@ -105,7 +105,8 @@ pub const TABLE: &[Row] = &[
     Row { module: "config", ours: &[], others: &["clap", "jiff"], never: &[] },
     Row { module: "clock", ours: &[], others: &["fastrand", "jiff", "tokio"], never: &["std::env"] },
     Row { module: "telemetry", ours: &[], others: &["prometheus_client", "tracing", "tracing_subscriber"], never: &[] },
-    Row { module: "server", ours: &["clock"], others: &["axum", "tokio"], never: &["std::env"] },
+    Row { module: "health", ours: &["clock"], others: &[], never: &["std::env"] },
+    Row { module: "server", ours: &["health"], others: &["axum", "tokio"], never: &["std::env"] },
 ];
 
 /// The findings in a file of `src`. `crates` are the names under which code knows its dependencies.

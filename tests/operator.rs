@@ -310,7 +310,9 @@ async fn a_throttled_start_waits_as_long_as_it_is_told_and_then_starts_once() {
         // In whole seconds, and a little spread.
         assert!(apart > SignedDuration::from_millis(wait - 1000) && apart < SignedDuration::from_secs(10), "{message}");
         assert_eq!(ready(&told).unwrap().reason, "Throttled");
-        assert_eq!(status(&told).last_error.as_ref().unwrap().code.as_deref(), Some(code));
+        let error = status(&told).last_error.as_ref().unwrap();
+        assert_eq!((error.code.as_deref(), error.request_id.as_ref()), (Some(code), Some(&starts[0].request_id)));
+        assert_eq!(tenant.until_event("job", "Throttled").await.0, "Normal");
 
         let job = tenant.until_ready("job").await;
         assert!(condition(&job, "Throttled").is_none());
@@ -446,6 +448,12 @@ async fn a_start_that_ran_without_an_answer_is_confirmed_by_its_sign_and_not_rep
         tenant.fault(id, 1, behaviour);
         tenant.apply(name, &spec).await;
         let open = tenant.until_reason(name, "ResolvingStart").await;
+        if name.starts_with("error") {
+            let (message, id) = (&ready(&open).unwrap().message, tenant.cloud.starts(id)[0].request_id.clone());
+            assert!(message.contains("InternalError.System") && message.contains(&id), "{message}");
+            assert_eq!(status(&open).last_error.as_ref().unwrap().request_id, Some(id));
+            assert_eq!(tenant.until_event(name, "ResolvingStart").await.0, "Warning");
+        }
         assert_eq!(condition(&open, "Started").unwrap().status, ConditionStatus::Unknown);
         let job = tenant.until_ready(name).await;
         assert_eq!(last(&job).outcome, "Confirmed");

@@ -121,7 +121,7 @@ impl Places {
         };
         say(&format!(
             "building {names} into {}. No package registry ships them, so they are compiled from source, once: \
-             about 5 minutes on 2 cores and 2 GB of Go build cache, less if Go has built them before. \
+             5 to 10 minutes on 2 cores and 3 GB of Go build cache, less if Go has built them before. \
              To use others, set KUBEBUILDER_ASSETS to the folder that holds them.",
             self.cached().display()
         ));

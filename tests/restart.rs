@@ -2,7 +2,7 @@
 //!
 //! One operator at a time watches the whole cluster, so that these tests have one of their own each.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use serde_json::json;
 

@@ -290,6 +290,11 @@ impl Controller {
                 self.ctx.objects.put_account(*account);
                 self.wake(&key);
             }
+            Seen::InvalidAccount(key, problem) => {
+                tracing::warn!(namespace = key.namespace, name = key.name, problem, "cannot read a DataWorksAccount");
+                self.ctx.objects.put_invalid_account(&key, problem);
+                self.wake(&key);
+            }
             Seen::AccountGone(key) => {
                 self.ctx.objects.remove_account(&key);
                 self.wake(&key);
@@ -309,6 +314,7 @@ impl Controller {
             }
         }
         self.ctx.metrics.unparsable_objects(crate::telemetry::Kind::Job, self.invalid.len());
+        self.ctx.metrics.unparsable_objects(crate::telemetry::Kind::Account, self.ctx.objects.invalid_accounts());
     }
 
     fn gone(&mut self, key: &ObjectKey) {

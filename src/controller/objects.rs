@@ -19,7 +19,8 @@ pub struct Objects {
 #[derive(Debug, Default)]
 struct Inner {
     jobs: BTreeMap<ObjectKey, Arc<DataIntegrationJob>>,
-    accounts: BTreeMap<ObjectKey, Arc<DataWorksAccount>>,
+    /// An account that cannot be read is kept with what is wrong.
+    accounts: BTreeMap<ObjectKey, Result<Arc<DataWorksAccount>, String>>,
 }
 
 impl Objects {
@@ -33,9 +34,9 @@ impl Objects {
         self.lock().jobs.get(key).cloned()
     }
 
-    /// The account of that name in that namespace.
+    /// The account of that name in that namespace, or why it cannot be read.
     #[must_use]
-    pub fn account(&self, namespace: &str, name: &str) -> Option<Arc<DataWorksAccount>> {
+    pub fn account(&self, namespace: &str, name: &str) -> Option<Result<Arc<DataWorksAccount>, String>> {
         let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
         self.lock().accounts.get(&key).cloned()
     }
@@ -62,10 +63,21 @@ impl Objects {
 
     /// Takes an account as the API server gave it.
     pub fn put_account(&self, account: DataWorksAccount) {
-        self.lock().accounts.insert(key_of(&account), Arc::new(account));
+        self.lock().accounts.insert(key_of(&account), Ok(Arc::new(account)));
     }
 
-    /// The account is gone, or cannot be read.
+    /// The account cannot be read.
+    pub fn put_invalid_account(&self, key: &ObjectKey, problem: String) {
+        self.lock().accounts.insert(key.clone(), Err(problem));
+    }
+
+    /// How many accounts cannot be read.
+    #[must_use]
+    pub fn invalid_accounts(&self) -> usize {
+        self.lock().accounts.values().filter(|a| a.is_err()).count()
+    }
+
+    /// The account is gone.
     pub fn remove_account(&self, key: &ObjectKey) {
         self.lock().accounts.remove(key);
     }

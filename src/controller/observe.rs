@@ -51,9 +51,9 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
     let Some(job) = ctx.objects.job(key) else { return Ok(None) };
     let Some(uid) = job.uid() else { return Ok(None) };
     let account = ctx.objects.account(&key.namespace, &job.spec.account_ref.name);
-    let (view, endpoint) = usable(ctx, account.as_deref());
-    let (key_view, access) = match (account.as_deref(), endpoint) {
-        (Some(account), Some(endpoint)) => key_of(ctx, key, account, endpoint).await?,
+    let (view, endpoint) = usable(ctx, account.as_ref());
+    let (key_view, access) = match (&account, endpoint) {
+        (Some(Ok(account)), Some(endpoint)) => key_of(ctx, key, account, endpoint).await?,
         (_, _) => (Key::Missing(String::new()), None),
     };
     let missing = !matches!((&view, &key_view), (Account::Found { .. }, Key::Ready { .. }));
@@ -146,8 +146,12 @@ fn remember(ctx: &Context, uid: &str, job: &DataIntegrationJob, missing: bool) -
     })
 }
 
-fn usable(ctx: &Context, account: Option<&DataWorksAccount>) -> (Account, Option<Endpoint>) {
-    let Some(account) = account else { return (Account::Absent, None) };
+fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>) -> (Account, Option<Endpoint>) {
+    let account = match account {
+        None => return (Account::Absent, None),
+        Some(Err(problem)) => return (Account::Invalid(format!("this operator cannot read it ({problem})")), None),
+        Some(Ok(account)) => account,
+    };
     let spec = &account.spec;
     let endpoint = match (&spec.region_id, &spec.endpoint) {
         (Some(region), _) => Endpoint::of_region(region),

@@ -8,11 +8,13 @@ use super::execute::execute;
 use super::observe::{Subject, observe, refresh};
 use super::queue::ObjectKey;
 use super::record::write_status;
+use crate::dataworks::Ran;
 use crate::plan::notice::notices;
 use crate::plan::observed::Answer;
+use crate::plan::problem::Problem;
 use crate::plan::trigger::Trigger;
-use crate::plan::{Action, Next, Outcome, Plan, Stance, Verdict, Wait, decide, next_status};
-use crate::telemetry::{self, Ended, StatusWrite};
+use crate::plan::{Action, Next, Observed, Outcome, Plan, Stance, Verdict, Wait, decide, next_status};
+use crate::telemetry::{self, Ended, StartOutcome, StatusWrite};
 
 /// Actions of one object in a row, before others have their turn: look, turn, start, and some to spare.
 const ACTIONS: usize = 8;
@@ -82,7 +84,7 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, E
         for notice in notices(&subject.seen, &plan.action, &next.status) {
             ctx.events.send(&subject.job, notice);
         }
-        count(ctx, &plan, &outcome);
+        count(ctx, &subject.seen, &plan, &outcome);
     }
     Ok(next)
 }
@@ -91,28 +93,33 @@ fn is_told(next: &Next) -> bool {
     next.status.conditions.iter().any(|c| c.type_ == crate::api::condition::ConditionType::Throttled.as_str())
 }
 
-fn count(ctx: &Context, plan: &Plan, outcome: &Outcome) {
-    let of = |pending: &crate::api::PendingStart| match Trigger::of(&pending.trigger) {
+fn count(ctx: &Context, seen: &Observed, plan: &Plan, outcome: &Outcome) {
+    let pending = seen.record.pending_start.as_ref().map(|p| &p.trigger);
+    let last = seen.record.last_start.as_ref().map(|l| &l.trigger);
+    let (trigger, became) = match (outcome, &plan.action) {
+        (Outcome::Answered(answered), _) => (Some(&answered.pending.trigger), answer(&answered.answer)),
+        (_, Action::Settle(Verdict::Answered(answered))) => (Some(&answered.pending.trigger), answer(&answered.answer)),
+        (Outcome::NotSent, Action::Start(pending)) => (Some(&pending.trigger), StartOutcome::NotSent),
+        (_, Action::Settle(Verdict::Confirmed)) => (pending.or(last), StartOutcome::Confirmed),
+        (_, _) => return,
+    };
+    let trigger = match trigger.and_then(|word| Trigger::of(word)) {
         Some(Trigger::Rerun) | None => telemetry::Trigger::Rerun,
         Some(Trigger::FirstApply) => telemetry::Trigger::FirstApply,
         Some(Trigger::SpecChange) => telemetry::Trigger::SpecChange,
     };
-    let answered = match (outcome, &plan.action) {
-        (Outcome::Answered(answered), _) | (_, Action::Settle(Verdict::Answered(answered))) => answered,
-        (Outcome::NotSent, Action::Start(pending)) => {
-            return ctx.metrics.start(of(pending), telemetry::StartOutcome::NotSent);
-        }
-        (_, _) => return,
-    };
-    let outcome = match &answered.answer {
-        Answer::Accepted { .. } => telemetry::StartOutcome::Accepted,
+    ctx.metrics.start(trigger, became);
+}
+
+fn answer(answer: &Answer) -> StartOutcome {
+    match answer {
+        Answer::Accepted { .. } => StartOutcome::Accepted,
         Answer::Failed(error) => match error.ran() {
-            crate::dataworks::Ran::May => telemetry::StartOutcome::Unknown,
-            crate::dataworks::Ran::DidNot if error.never_left() => telemetry::StartOutcome::NotSent,
-            crate::dataworks::Ran::DidNot => telemetry::StartOutcome::Rejected,
+            Ran::May => StartOutcome::Unknown,
+            Ran::DidNot if Problem::of(error).needs_a_person() => StartOutcome::Rejected,
+            Ran::DidNot => StartOutcome::NotSent,
         },
-    };
-    ctx.metrics.start(of(&answered.pending), outcome);
+    }
 }
 
 /// The result of a pass, as a metric.

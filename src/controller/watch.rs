@@ -33,7 +33,9 @@ pub enum Seen {
     JobsListed(BTreeSet<ObjectKey>),
     /// An account, new or changed.
     Account(Box<DataWorksAccount>),
-    /// An account was deleted, or cannot be read.
+    /// An account that cannot be read; says why.
+    InvalidAccount(ObjectKey, String),
+    /// An account was deleted.
     AccountGone(ObjectKey),
     /// These accounts exist, no others.
     AccountsListed(BTreeSet<ObjectKey>),
@@ -113,15 +115,7 @@ impl Watches {
             let key = key_of(&account);
             match account.0 {
                 Ok(account) => Seen::Account(Box::new(account)),
-                Err(problem) => {
-                    tracing::warn!(
-                        namespace = key.namespace,
-                        name = key.name,
-                        problem = problem.error,
-                        "cannot read a DataWorksAccount"
-                    );
-                    Seen::AccountGone(key)
-                }
+                Err(problem) => Seen::InvalidAccount(key, problem.error),
             }
         };
         match event {

@@ -54,8 +54,8 @@ pub enum EndpointProblem {
     Loopback,
     /// A host that is neither the cloud's nor allowed.
     #[error(
-        "{0} is not a DataWorks host: use dataworks.<region>.aliyuncs.com, or let an admin allow it with the operator's \
-         flag for allowed hosts"
+        "{0} is not a DataWorks host: set regionId instead of endpoint, or name a host of the form \
+         dataworks.<region>.aliyuncs.com"
     )]
     NotAllowed(String),
     /// Not a region id.

@@ -91,6 +91,8 @@ fn unresolved(seen: &Observed, until: Timestamp) -> String {
     let forced = seen.record.pending_start.as_ref().is_some_and(crate::api::PendingStart::is_forced);
     if forced || seen.spec.on_unknown == crate::api::OnUnknown::Hold {
         format!("{what}; its effect is looked for until {}, and it is never sent twice", second(until))
+    } else if matches!(seen.reading.as_ref().map(|r| &r.seen), Some(Seen::Refused(_))) {
+        format!("{what}; the job cannot be read, so its effect cannot be seen, and it is not sent again")
     } else {
         format!("{what}; its effect is looked for, and it is sent again if there is none")
     }
@@ -177,8 +179,10 @@ fn observed(seen: &Observed) -> Option<Saying> {
         Some(Seen::Refused(error)) => {
             let what = error.code.clone().unwrap_or_else(|| format!("HTTP {}", error.http_status.unwrap_or_default()));
             // Without the RequestId: each look has another, and status would be written for it.
+            let of_the_key = what.starts_with("InvalidAccessKeyId") || what.contains("Signature");
+            let mend = if of_the_key { "correct the Secret" } else { "allow dataworks:GetDIJob to mend it" };
             let message = format!(
-                "reading the job is refused ({what}): its state is not shown and starts cannot be confirmed; allow dataworks:GetDIJob to mend it"
+                "reading the job is refused ({what}): its state is not shown and starts cannot be confirmed; {mend}"
             );
             Some(Saying { type_, status: ConditionStatus::False, reason: Reason::ReadRefused, message })
         }

@@ -36,7 +36,8 @@ pub struct Observed {
     /// The last look of this process at a job in the cloud.
     pub reading: Option<Reading>,
     /// When this process's last call that may have run ended; for a record that it did not send, when it first saw it.
-    /// Never absent while status holds a `pendingStart` or a `lastStart`.
+    /// Never absent while status holds a `pendingStart` or a `lastStart`. A `lastStart` that another process wrote is
+    /// such a record even if we sent that id: it may be about a later attempt than ours.
     pub call_at: Option<Timestamp>,
     /// An answer to our own call that status does not hold yet.
     pub unrecorded: Option<Answered>,

@@ -124,7 +124,11 @@ pub fn breaches(source: &Source, crates: &[String]) -> Vec<String> {
 /// The rows that no file belongs to.
 pub fn stale(sources: &[Source]) -> Vec<String> {
     let has_file = |row: &&Row| sources.iter().any(|source| is_under(&module_of(&source.name), row.module));
-    TABLE.iter().filter(|row| !has_file(row)).map(|row| format!("{}: no file is under this row of the table", row.module)).collect()
+    TABLE
+        .iter()
+        .filter(|row| !has_file(row))
+        .map(|row| format!("{}: no file is under this row of the table", row.module))
+        .collect()
 }
 
 fn allows(row: &Row, path: &str, crates: &[String]) -> bool {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dijob_operator::api::condition::ConditionStatus;
 use dijob_operator::api::{DataIntegrationJobSpec, JobStatus, PendingStart};
 
-use super::cloud::Ms;
+use super::cloud::{Arrival, Ms};
 use super::world::{Version, World};
 
 /// What schedules reached.
@@ -105,7 +105,9 @@ pub fn judge(world: &World) -> Result<Tally, String> {
     every_arrival_was_committed(world, &commits)?;
     never_twice_where_twice_hurts(world, &commits)?;
     further_attempts_are_lawful(world, &commits)?;
-    latest_only(&commits)?;
+    no_start_is_forgotten(world, &commits)?;
+    one_start_at_a_time(world, &commits)?;
+    latest_only(world, &commits)?;
     for pair in world.history.windows(2) {
         truthful(world, &commits, &pair[0].status, &pair[1])?;
     }
@@ -171,11 +173,46 @@ fn last_edit_of_inputs(world: &World, at: &Version) -> i64 {
     since
 }
 
+/// Codes that say that the call surely did not run.
+fn did_not(code: &str) -> bool {
+    ["Throttling.User", "Forbidden.RAM", "InvalidParameter", "InvalidTimeStamp.Expired"].contains(&code)
+}
+
+/// I5: a record leaves status with an outcome, or when all that was sent of it surely did not run.
+fn no_start_is_forgotten(world: &World, commits: &[Commit<'_>]) -> Result<(), String> {
+    for pair in world.history.windows(2) {
+        let (Some(old), after) = (&pair[0].status.pending_start, &pair[1].status) else { continue };
+        if after.pending_start.as_ref().is_some_and(|p| p.id == old.id) {
+            continue;
+        }
+        let outcome = after.last_start.as_ref().filter(|l| l.id == old.id && l.outcome != "Rejected");
+        let ran_not = |c: &Commit<'_>| {
+            let arrival = world.cloud.arrivals.iter().find(|a| a.record == *c.record);
+            let code = arrival.and_then(|a| a.verdict.as_ref().err()).and_then(Option::as_deref);
+            !world.sent.contains(&c.rv) || code.is_some_and(did_not)
+        };
+        let harmless = commits.iter().filter(|c| c.record.id == old.id).all(ran_not);
+        demand(outcome.is_some() || harmless, || format!("I5: {} may have run and is forgotten", old.id))?;
+    }
+    Ok(())
+}
+
+/// I1: the next start of a job waits until the last is confirmed or its time is over.
+fn one_start_at_a_time(world: &World, commits: &[Commit<'_>]) -> Result<(), String> {
+    for commit in commits.iter().filter(|c| c.record.attempt == 1) {
+        let last = commit.before.status.last_start.as_ref().filter(|l| l.outcome == "Accepted");
+        let Some(last) = last else { continue };
+        let taken = |a: &&Arrival| a.record.id == last.id && a.verdict.is_ok() && a.at <= commit.at;
+        let arrival = world.cloud.arrivals.iter().rev().find(taken);
+        let Some(arrival) = arrival.filter(|a| a.record.di_job_id == commit.record.di_job_id) else { continue };
+        let over = commit.at - arrival.at >= 120_000;
+        demand(over, || format!("I1: {} does not wait for {}", commit.record.id, last.id))?;
+    }
+    Ok(())
+}
+
 /// I1 for every further attempt.
 fn further_attempts_are_lawful(world: &World, commits: &[Commit<'_>]) -> Result<(), String> {
-    let did_not = |code: &str| {
-        ["Throttling.User", "Forbidden.RAM", "InvalidParameter", "InvalidTimeStamp.Expired"].contains(&code)
-    };
     for (n, commit) in commits.iter().enumerate().filter(|(_, c)| c.record.attempt > 1) {
         let (id, record) = (&commit.record.id, commit.record);
         demand(!forced(record), || format!("I1: forced {id} is sent again"))?;
@@ -207,8 +244,8 @@ fn further_attempts_are_lawful(world: &World, commits: &[Commit<'_>]) -> Result<
 }
 
 /// I4, from the object just before each commit.
-fn latest_only(commits: &[Commit<'_>]) -> Result<(), String> {
-    for Commit { record, before, .. } in commits {
+fn latest_only(world: &World, commits: &[Commit<'_>]) -> Result<(), String> {
+    for (n, Commit { record, before, epoch, .. }) in commits.iter().enumerate() {
         let id = format!("{}#{}", record.id, record.attempt);
         let Version { spec, annotations, .. } = before;
         demand(!before.deleting && !spec.suspend, || format!("I4: {id} while deleted or suspended"))?;
@@ -222,10 +259,38 @@ fn latest_only(commits: &[Commit<'_>]) -> Result<(), String> {
         demand(!record.force_to_rerun || spec.force_to_rerun || both_keys || record.attempt > 1, || {
             format!("I4: {id} is forced")
         })?;
+        let spec_change = record.trigger == "SpecChange" && record.attempt == 1;
+        if let Some(last) = commits[..n].last().filter(|c| spec_change && c.epoch == *epoch && was_taken(world, c)) {
+            let (new, old) = (committed_inputs(record), committed_inputs(last.record));
+            let time = record.realtime_start_settings.as_ref().and_then(|s| s.start_time);
+            demand(time.is_none() || time != old.0, || format!("I4: {id} sends startTime a second time"))?;
+            let grew = [(new.0, old.0), (new.1, old.1), (new.2, old.2)].iter().any(|(n, o)| n.is_some() && n != o);
+            demand(grew || (new.3 && !old.3), || format!("I4: {id} though something was only taken away"))?;
+        }
         let sends = record.realtime_start_settings.as_ref().and_then(|s| s.start_time);
         demand(sends.is_none() || sends == inputs(spec).0, || format!("I4: {id} sends another startTime"))?;
     }
     Ok(())
+}
+
+/// The cloud took it, it is known, and nothing was handled since but what that start carried.
+fn was_taken(world: &World, commit: &Commit<'_>) -> bool {
+    let mut since = world.history.iter().filter(|v| v.rv >= commit.rv);
+    let told = world.cloud.arrivals.iter().any(|a| a.record.id == commit.record.id && a.verdict.is_ok());
+    let known =
+        |v: &Version| v.status.last_start.as_ref().is_some_and(|l| l.id == commit.record.id && l.outcome != "Unknown");
+    let same = |v: &Version| {
+        v.status.last_start.is_some() && v.status.pending_start.as_ref().is_none_or(|p| p.id == commit.record.id)
+    };
+    let asked = committed_inputs(commit.record);
+    told && since.any(|v| known(v) && same(v))
+        && world.history.iter().filter(|v| v.rv >= commit.rv).all(|v| {
+            // A removal seen meanwhile was tidied up, and what comes back after it is new.
+            let now = inputs(&v.spec);
+            [(now.0, asked.0), (now.1, asked.1), (now.2, asked.2)].iter().all(|(n, a)| a.is_none() || n.is_some())
+                && (now.3 || !asked.3)
+                && v.spec.di_job_id == commit.record.di_job_id
+        })
 }
 
 /// I5 for one version of the status.

@@ -81,17 +81,20 @@ impl Process {
         Timestamp::from_millisecond(now + self.clock).unwrap()
     }
 
+    /// What `status` is about: a pending attempt, or a finished start.
+    pub fn about(status: &JobStatus) -> Option<(String, i64)> {
+        let pending = status.pending_start.as_ref().map(|p| (p.id.clone(), p.attempt));
+        pending.or_else(|| status.last_start.as_ref().map(|l| (l.id.clone(), 0)))
+    }
+
     /// A record that this process did not send counts from when it first sees it.
     pub fn first_seen(&mut self, status: &JobStatus, now: Ms) {
-        let about = match (&status.pending_start, &status.last_start) {
-            (Some(p), _) => (p.id.clone(), p.attempt),
-            (None, Some(l)) => (l.id.clone(), 0),
-            (None, None) => return,
-        };
+        let Some(about) = Self::about(status) else { return };
         if self.about.as_ref() == Some(&about) {
             return;
         }
-        let ours = self.sent.iter().any(|(id, attempt)| *id == about.0 && (about.1 == 0 || *attempt == about.1));
+        // An outcome that another process wrote may be that of a later attempt than ours.
+        let ours = self.sent.contains(&about);
         let refused =
             status.pending_start.is_none() && status.last_start.as_ref().is_some_and(|l| l.outcome == "Rejected");
         if !(ours || (refused && self.call_at.is_some())) {

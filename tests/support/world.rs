@@ -444,10 +444,10 @@ impl Tenant {
                 }
             }
         };
-        match tokio::time::timeout(DEADLINE, wait).await {
-            Ok(job) => job,
-            Err(_elapsed) => panic!("{}/{name}: waited for {what}\n{}", self.namespace, self.story(name)),
-        }
+        let Ok(job) = tokio::time::timeout(DEADLINE, wait).await else {
+            panic!("{}/{name}: waited for {what}\n{}", self.namespace, self.story(name))
+        };
+        job
     }
 
     /// What was seen of a job and what its cloud was asked, for a person.
@@ -525,10 +525,10 @@ impl Tenant {
                 tokio::time::sleep(POLL).await;
             }
         };
-        match tokio::time::timeout(DEADLINE, wait).await {
-            Ok(found) => found,
-            Err(_elapsed) => panic!("no event {reason} about {name}: {:?}", self.events(name).await),
-        }
+        let Ok(found) = tokio::time::timeout(DEADLINE, wait).await else {
+            panic!("no event {reason} about {name}: {:?}", self.events(name).await)
+        };
+        found
     }
 
     /// Looks for secrets in all that left the operator.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     shortname = "dwa",
     category = "dataworks",
+    doc = "Region, edition and credentials with which jobs are called.",
     derive = "PartialEq",
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.regionId"),
     printcolumn(name = "Endpoint", type_ = "string", priority = 1, json_path = ".spec.endpoint"),

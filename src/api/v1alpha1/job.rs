@@ -22,6 +22,7 @@ use crate::api::condition::Condition;
     shortname = "dij",
     category = "dataworks",
     status = "JobStatus",
+    doc = "A Data Integration job of DataWorks, and when it is to be started.",
     derive = "PartialEq",
     selectable = ".spec.diJobId",
     selectable = ".spec.accountRef.name",
@@ -97,7 +98,7 @@ impl Default for AccountRef {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RealtimeStartSettings {
-    /// startTime moves the offset from which data are read: Unix time in seconds, 10 digits. Absent: the offset is kept. Sent once, when it is new.
+    /// startTime moves the offset from which data are read: Unix time in seconds, 10 digits. Absent: the offset is kept. Sent with the first start, with each rerun, and when it is new; such a start is sent at most once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 946684800 && self <= 4102444799").message("startTime is in Unix seconds (10 digits, e.g. 1671516776), not milliseconds"))]
     pub start_time: Option<i64>,

@@ -51,7 +51,7 @@ pub enum Error {
         /// Its last lines.
         log: String,
     },
-    /// There is no such user: [`Options::users`] must name it.
+    /// There is no such user: [`crate::Options::users`] must name it.
     #[error("no user {0}: name it in Options::users")]
     UnknownUser(String),
     /// A file, a process or a port could not be used.

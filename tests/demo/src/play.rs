@@ -139,7 +139,8 @@ impl Play {
         let started = ticks.tick().await;
         loop {
             let lease = leases.get_opt("dijob-operator").await?;
-            if let Some(holder) = lease.and_then(|lease| lease.spec).and_then(|spec| spec.holder_identity) {
+            let holder = lease.and_then(|lease| lease.spec).and_then(|spec| spec.holder_identity);
+            if let Some(holder) = holder.filter(|holder| !holder.is_empty()) {
                 self.show.done();
                 return Ok(holder);
             }

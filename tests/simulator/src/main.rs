@@ -15,7 +15,6 @@ use simulator::{Entry, Limits, Settings, Simulator, Switches, Verdict};
 ///
 /// It verifies every signature, throttles as the edition says, and keeps a ledger. Nothing leaves this machine.
 #[derive(Parser)]
-#[expect(clippy::doc_markdown, reason = "printed as help")]
 #[command(after_help = "\
 While it runs:
   curl $URL/_sim/ledger                                    all requests so far

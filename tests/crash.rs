@@ -17,7 +17,8 @@ use std::time::Duration;
 use dijob_operator::api::JobStatus;
 use serde_json::{Value, json};
 use support::proxy::{Exchange, Held, Moment, Proxy, Upstream};
-use support::world::{Cluster, FLAGS, Operator, Tenant, is_ready, ready};
+use support::world::tenant::Tenant;
+use support::world::{Cluster, FLAGS, Operator, is_ready, ready};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 const ORDINARY: i64 = 101;

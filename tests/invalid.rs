@@ -19,7 +19,8 @@ mod support {
 }
 
 use dijob_operator::api::DataIntegrationJob;
-use support::world::{Cluster, FLAGS, Tenant};
+use support::world::tenant::Tenant;
+use support::world::{Cluster, FLAGS};
 
 const CRD: &str = "dataintegrationjobs.dijob.dev";
 

@@ -27,7 +27,8 @@ mod support {
     pub mod world;
 }
 
-use support::world::{FOREIGN, Tenant, condition, is_current, is_ready, is_stalled, ready, world};
+use support::world::tenant::Tenant;
+use support::world::{FOREIGN, condition, is_current, is_ready, is_stalled, ready, world};
 
 const JOB: i64 = 11743;
 const START: &str = "StartDIJob";

@@ -15,7 +15,8 @@ mod support {
 }
 
 use dijob_operator::api::DataIntegrationJob;
-use support::world::{Cluster, FLAGS, Tenant, is_ready};
+use support::world::tenant::Tenant;
+use support::world::{Cluster, FLAGS, is_ready};
 
 fn handled(job: &DataIntegrationJob, token: &str) -> bool {
     is_ready(job) && job.status.as_ref().unwrap().handled_rerun_tokens.last().is_some_and(|t| t == token)

@@ -87,7 +87,7 @@ pub const TABLE: &[Row] = &[
     },
     Row {
         module: "controller",
-        ours: &["api", "clock", "dataworks", "lease", "plan", "quota", "telemetry"],
+        ours: &["health", "api", "clock", "dataworks", "lease", "plan", "quota", "telemetry"],
         others: &[
             "futures",
             "jiff",

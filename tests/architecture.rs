@@ -35,7 +35,8 @@ const WAITS: &[(&str, usize, &str)] = &[
     ("tests/invalid.rs", 1, "between two tries of a schema that the API server takes up"),
     ("tests/operator.rs", 1, "between two looks at the operator's log"),
     ("tests/simulator/src/server.rs", 1, "the latency that a test asked for"),
-    ("tests/support/world.rs", 2, "between two looks at real processes"),
+    ("tests/support/world.rs", 1, "between two looks at real processes"),
+    ("tests/support/world/tenant.rs", 1, "between two looks at real processes"),
 ];
 
 fn stray(names: &[String]) -> Vec<String> {

@@ -165,7 +165,7 @@ fn every_kind_of_error_has_its_reason_hint_and_retry() {
             "InvalidSecurityToken.Expired",
             400,
             Reason::CredentialsExpired,
-            "new security token",
+            "has not expired",
             true,
             true,
             None,

@@ -75,6 +75,14 @@ pub fn documents(file: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).unwrap()
 }
 
+/// The CRDs.
+pub const CRDS: [&str; 2] =
+    ["crds/dataintegrationjobs.dijob.dev.yaml", "crds/dataworksaccounts.dijob.dev.yaml"];
+
+/// Namespace, service account and roles.
+pub const RIGHTS: [&str; 3] =
+    ["deploy/base/namespace.yaml", "deploy/base/serviceaccount.yaml", "deploy/base/rbac.yaml"];
+
 /// A control plane with the CRDs, the namespace, the service account and the roles as shipped.
 pub struct Cluster {
     plane: ControlPlane,
@@ -85,26 +93,39 @@ pub struct Cluster {
 impl Cluster {
     /// Starts it and applies what is shipped, but for the pods.
     pub fn start() -> Self {
+        let cluster = Self::bare();
+        cluster.install(&CRDS);
+        cluster.install(&RIGHTS);
+        cluster
+    }
+
+    /// Starts it with nothing in it.
+    pub fn bare() -> Self {
         let plane = ControlPlane::start(&Options { users: vec![OPERATOR.to_owned()], ..Options::default() }).unwrap();
         let (binary, kubeconfig) = (plane.directory().join("dijob-operator"), plane.directory().join("operator.yaml"));
         std::fs::copy(env!("CARGO_BIN_EXE_dijob-operator"), &binary).unwrap();
         plane.write_kubeconfig(OPERATOR, &kubeconfig).unwrap();
-        let cluster = Self { plane, binary, kubeconfig };
-        for file in [
-            "crds/dataintegrationjobs.dijob.dev.yaml",
-            "crds/dataworksaccounts.dijob.dev.yaml",
-            "deploy/base/namespace.yaml",
-            "deploy/base/serviceaccount.yaml",
-            "deploy/base/rbac.yaml",
-        ] {
-            for object in documents(file) {
-                cluster.create(&object);
+        Self { plane, binary, kubeconfig }
+    }
+
+    /// Creates what these files of the repository hold; waits until CRDs are served.
+    pub fn install(&self, files: &[&str]) {
+        for object in files.iter().flat_map(|file| documents(file)) {
+            self.create(&object);
+            if object["kind"] == "CustomResourceDefinition" {
+                self.wait_established(object["metadata"]["name"].as_str().unwrap());
             }
         }
-        for crd in ["dataintegrationjobs.dijob.dev", "dataworksaccounts.dijob.dev"] {
-            cluster.wait_established(crd);
-        }
-        cluster
+    }
+
+    /// Kills the API server (-9); data and port are kept.
+    pub fn kill_api_server(&self) {
+        self.plane.kill_api_server().unwrap();
+    }
+
+    /// Starts it again.
+    pub fn start_api_server(&self) {
+        self.plane.start_api_server().unwrap();
     }
 
     /// Waits until the API server serves a CRD.

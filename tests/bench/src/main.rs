@@ -113,7 +113,9 @@ async fn run(flags: &Flags) -> Result<Report, Failure> {
         Some(path) => std::path::absolute(path)?,
         None => compile::operator().await?,
     };
-    report.about("operator", about::version(&binary.to_string_lossy()).await);
+    let version = about::version(&binary.to_string_lossy()).await;
+    let origin = if flags.operator.is_some() { "as given, perhaps of another commit" } else { "built now, release" };
+    report.about("operator", format!("{version}, {origin}"));
     report.about("commit", about::commit().await);
     report.about("rustc", about::version("rustc").await);
     report.about("machine", about::machine());

@@ -42,7 +42,13 @@ where
 {
     let filter = EnvFilter::try_new(format!("{QUIET},{filter}"))
         .map_err(|error| format!("--log takes a level or levels by module, such as info,kube=debug: {error}"))?;
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours && !json).with_writer(to);
+    // A full disk or a reader that went away costs log lines, not the process: the report of such an error would go to
+    // standard error too, and fail by a panic.
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours && !json)
+        .with_writer(to)
+        .log_internal_errors(false);
     if json {
         // The list of spans would repeat the one span of a pass on each line.
         return Ok(Box::new(base.json().flatten_event(true).with_span_list(false).finish()));

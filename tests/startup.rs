@@ -10,6 +10,10 @@ mod support {
     pub mod world;
 }
 
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 use support::world::tenant::Tenant;
 use support::world::{CRDS, Cluster, FLAGS, RIGHTS, is_ready};
@@ -32,6 +36,32 @@ fn each_lack_is_told_in_one_line_until_nothing_is_missing() {
     let told = operator.count_lines(|line| line["level"] == "ERROR");
     assert!(told <= 3, "the same lack is told once: {:?}", operator.log());
     assert!(operator.terminate().success());
+}
+
+#[test]
+fn a_log_that_nobody_takes_does_not_end_it() {
+    let kubeconfig = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nowhere.yaml");
+    let nowhere = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": "http://127.0.0.1:9" } }],
+        "users": [{ "name": "u", "user": { "token": "t" } }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+    });
+    std::fs::write(&kubeconfig, nowhere.to_string()).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_dijob-operator"))
+        .arg("--kubeconfig")
+        .arg(&kubeconfig)
+        .arg("--listen=127.0.0.1:0")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    for _ in 0..2 {
+        assert!(log.read_line(&mut String::new()).unwrap() > 0); // it has started, and misses the API server
+    }
+    drop(log); // whoever read its log is gone
+    assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success(), "it stops in order, though the line that says so cannot be written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

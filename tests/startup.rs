@@ -10,13 +10,15 @@ mod support {
     pub mod world;
 }
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::world::tenant::Tenant;
 use support::world::{CRDS, Cluster, FLAGS, RIGHTS, is_ready};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
 
 fn error(line: &Value, part: &str) -> bool {
     line["level"] == "ERROR" && line["message"].as_str().is_some_and(|text| text.contains(part))
@@ -38,8 +40,8 @@ fn each_lack_is_told_in_one_line_until_nothing_is_missing() {
     assert!(operator.terminate().success());
 }
 
-#[test]
-fn a_log_that_nobody_takes_does_not_end_it() {
+#[tokio::test]
+async fn a_log_that_nobody_takes_does_not_end_it() {
     let kubeconfig = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nowhere.yaml");
     let nowhere = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -53,15 +55,18 @@ fn a_log_that_nobody_takes_does_not_end_it() {
         .arg(&kubeconfig)
         .arg("--listen=127.0.0.1:0")
         .stderr(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     for _ in 0..2 {
-        assert!(log.read_line(&mut String::new()).unwrap() > 0); // it has started, and misses the API server
+        assert!(log.read_line(&mut String::new()).await.unwrap() > 0); // it has started, and misses the API server
     }
     drop(log); // whoever read its log is gone
-    assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());
-    assert!(child.wait().unwrap().success(), "it stops in order, though the line that says so cannot be written");
+    let id = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
+    assert!(ended.unwrap().unwrap().success(), "it stops in order, though the line that says so cannot be written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,8 +76,7 @@ pub fn documents(file: &str) -> Vec<Value> {
 }
 
 /// The CRDs.
-pub const CRDS: [&str; 2] =
-    ["crds/dataintegrationjobs.dijob.dev.yaml", "crds/dataworksaccounts.dijob.dev.yaml"];
+pub const CRDS: [&str; 2] = ["crds/dataintegrationjobs.dijob.dev.yaml", "crds/dataworksaccounts.dijob.dev.yaml"];
 
 /// Namespace, service account and roles.
 pub const RIGHTS: [&str; 3] =

@@ -1,6 +1,6 @@
 //! How the real operator starts, and lives through what is missing: each lack is one clear line, and no restart is needed.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]

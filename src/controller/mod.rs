@@ -112,7 +112,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     let (events, publisher) = Events::new(client.clone(), clock.clone(), metrics.clone(), reporter);
     let publisher = tokio::spawn(publisher);
     let ctx = Arc::new(Context {
-        turns: Turns::new(clock.clone(), metrics.clone()),
+        turns: Turns::new(clock.clone(), metrics.clone(), passes),
         secrets: Secrets::new(client.clone(), clock.clone()),
         memory: Memory::default(),
         objects: Objects::default(),

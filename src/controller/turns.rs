@@ -40,6 +40,8 @@ struct Budget {
     governor: Governor,
     /// What each account that shares it states; the lowest holds.
     limits: BTreeMap<String, Limits>,
+    /// Calls granted that have not ended. Each holds a pass, or soon will.
+    under_way: usize,
 }
 
 #[derive(Debug, Default)]
@@ -58,15 +60,18 @@ pub struct Turns {
     inner: Mutex<Inner>,
     clock: Clock,
     metrics: Metrics,
+    /// Calls of one budget at once: a cloud that hangs must not hold every pass.
+    most: usize,
     /// Something changed that may bring a turn forward.
     pub changed: Notify,
 }
 
 impl Turns {
-    /// No budget yet.
+    /// No budget yet. Of `passes` at once, one budget gets half.
     #[must_use]
-    pub fn new(clock: Clock, metrics: Metrics) -> Self {
-        Self { inner: Mutex::default(), clock, metrics, changed: Notify::new() }
+    pub fn new(clock: Clock, metrics: Metrics, passes: usize) -> Self {
+        let most = passes.div_ceil(2).max(1);
+        Self { inner: Mutex::default(), clock, metrics, most, changed: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -80,10 +85,11 @@ impl Turns {
     /// An account states the limits of its budget.
     pub fn state(&self, budget: &BudgetKey, account: &str, limits: Limits) {
         let mut inner = self.lock();
-        let entry = inner
-            .budgets
-            .entry(budget.clone())
-            .or_insert_with(|| Budget { governor: Governor::new(limits), limits: BTreeMap::new() });
+        let entry = inner.budgets.entry(budget.clone()).or_insert_with(|| Budget {
+            governor: Governor::new(limits),
+            limits: BTreeMap::new(),
+            under_way: 0,
+        });
         if entry.limits.get(account) != Some(&limits) {
             entry.limits.insert(account.to_owned(), limits);
             if let Some(lowest) = entry.limits.values().copied().reduce(Limits::lowest) {
@@ -112,7 +118,7 @@ impl Turns {
                 entry.governor.ask(waiter, lane, now);
             }
             inner.waiting.insert(uid.to_owned(), (budget.clone(), lane, key.clone()));
-            inner.grant(&self.metrics, now);
+            inner.grant(&self.metrics, self.most, now);
             inner.woken.retain(|woken| woken != key); // it is awake
         }
         self.changed.notify_one();
@@ -122,10 +128,12 @@ impl Turns {
     pub fn tick(&self) -> (Vec<ObjectKey>, Option<Duration>) {
         let now = self.now();
         let mut inner = self.lock();
-        inner.grant(&self.metrics, now);
+        inner.grant(&self.metrics, self.most, now);
         let granted = std::mem::take(&mut inner.woken);
         self.metrics.waiting_turns(inner.waiting.len());
-        let next = inner.budgets.values().filter_map(|b| b.governor.next_at(now)).min();
+        // A budget with all its calls under way is looked at again when one of them ends.
+        let free = inner.budgets.values().filter(|b| b.under_way < self.most);
+        let next = free.filter_map(|b| b.governor.next_at(now)).min();
         (granted, next)
     }
 
@@ -170,6 +178,7 @@ impl Turns {
         self.metrics.permit(label(permit.lane), telemetry::Permit::Returned);
         if let Some(budget) = self.lock().budgets.get_mut(&permit.budget) {
             budget.governor.give_back(permit.id, now);
+            budget.under_way = budget.under_way.saturating_sub(1);
         }
         self.changed.notify_one();
     }
@@ -189,6 +198,7 @@ impl Turns {
             inner.throttled.insert(uid.to_owned());
         }
         if let Some(budget) = inner.budgets.get_mut(&permit.budget) {
+            budget.under_way = budget.under_way.saturating_sub(1);
             budget.governor.done(permit.id, now);
             budget.governor.learn(lesson, permit.lane, now, jitter);
         }
@@ -218,9 +228,11 @@ impl Turns {
 }
 
 impl Inner {
-    fn grant(&mut self, metrics: &Metrics, now: Moment) {
+    fn grant(&mut self, metrics: &Metrics, most: usize, now: Moment) {
         for (key, budget) in &mut self.budgets {
-            for grant in budget.governor.grants(now) {
+            let room = most.saturating_sub(budget.under_way);
+            for grant in budget.governor.grants_within(now, room) {
+                budget.under_way += 1;
                 metrics.permit(label(grant.lane), telemetry::Permit::Granted);
                 if let Some((_, _, object)) = self.waiting.remove(&grant.uid) {
                     self.woken.push(object);
@@ -235,6 +247,7 @@ impl Inner {
             && let Some(budget) = self.budgets.get_mut(&permit.budget)
         {
             budget.governor.give_back(permit.id, now);
+            budget.under_way = budget.under_way.saturating_sub(1);
         }
     }
 
@@ -251,5 +264,63 @@ fn label(lane: Lane) -> telemetry::Lane {
     match lane {
         Lane::Start => telemetry::Lane::Start,
         Lane::Look | Lane::Sweep => telemetry::Lane::Read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn object(uid: &str) -> ObjectKey {
+        ObjectKey { namespace: "team".to_owned(), name: uid.to_owned() }
+    }
+
+    fn budget(endpoint: &str) -> BudgetKey {
+        BudgetKey { endpoint: endpoint.to_owned(), key_id: "k".to_owned() }
+    }
+
+    fn turns(passes: usize) -> Turns {
+        let turns = Turns::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new(), passes);
+        for endpoint in ["a", "b"] {
+            turns.state(&budget(endpoint), endpoint, Limits::split(50.0, 20.0));
+        }
+        turns
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_came_while_another_asked_wakes_its_job() {
+        let turns = turns(64);
+        for uid in ["1", "2"] {
+            turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
+        }
+        assert_eq!(turns.standing(Some(&budget("a")), "1").0, Turn::Held(Lane::Look), "the first asks and has it");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        turns.ask(&budget("a"), "3", &object("3"), Lane::Look);
+        assert_eq!(turns.tick().0, [object("2")]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_hangs_holds_half_of_the_passes_at_most() {
+        let turns = turns(8);
+        for uid in (0..20).map(|n| n.to_string()) {
+            turns.ask(&budget("a"), &uid, &object(&uid), Lane::Look);
+        }
+        let mut calls = Vec::new();
+        for _ in 0..500 {
+            turns.tick();
+            calls.extend((0..20).filter_map(|n| turns.take(&n.to_string(), Lane::Look)));
+            tokio::time::advance(Duration::from_millis(20)).await;
+        }
+        assert_eq!(calls.len(), 4, "no call has ended, and half of 8 passes are taken");
+        assert_eq!(turns.tick(), (Vec::new(), None), "nothing to wake up for before one of them ends");
+        turns.ask(&budget("b"), "other", &object("other"), Lane::Look);
+        assert!(turns.take("other", Lane::Look).is_some(), "another account is not held up");
+        if let Some(call) = calls.pop() {
+            turns.done("0", call, None);
+        }
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(turns.tick().0.len(), 1, "one has ended, and one more may go");
     }
 }

@@ -199,11 +199,16 @@ impl Governor {
     /// it was sent, if that is earlier: then it has arrived), and no more are given than the limit allows in a second.
     /// One that was neither used nor given back for 20 s is taken back.
     pub fn grants(&mut self, now: Moment) -> Vec<Grant> {
+        self.grants_within(now, usize::MAX)
+    }
+
+    /// The same, but no more than `room`; the others stay due.
+    pub fn grants_within(&mut self, now: Moment, room: usize) -> Vec<Grant> {
         self.turn_day(now);
         self.permits.retain(|_, permit| permit.end > now.mono);
         let mut grants = Vec::new();
         for lane in Lane::ALL {
-            while self.due(lane, now).is_some_and(|due| due <= now.mono) {
+            while grants.len() < room && self.due(lane, now).is_some_and(|due| due <= now.mono) {
                 let Some(uid) = self.queues.get_mut(&lane).and_then(Queue::pop) else { break };
                 self.places.remove(&uid);
                 let permit = self.issue(lane.class(), now);

@@ -77,3 +77,22 @@ async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_stops() {
     assert_eq!((tenant.cloud.starts(1).len(), tenant.cloud.executions(1).len()), (2, 2));
     tenant.end(&[&follower]).await;
 }
+
+#[tokio::test]
+async fn a_mended_key_starts_a_job_at_once_with_the_times_as_shipped() {
+    let cluster = Cluster::start();
+    let operator = cluster.operator(&["--leader-elect=false"]);
+    operator.wait_ready();
+    let tenant = Tenant::new(&cluster, "mended").await.with_account().await;
+    let wrong = tenant.another_secret("canary-mended-wrong");
+    tenant.put_secret(&[("accessKeyId", tenant.key_id.as_bytes()), ("accessKeySecret", wrong.as_bytes())]).await;
+    tenant.apply("job", &json!({ "diJobId": 1 })).await;
+    tenant.until_reason("job", "AccessDenied").await;
+    let mended = tenant.cloud.now();
+    tenant.put_key().await;
+    tenant.until_reason("job", "Confirming").await;
+    let start = tenant.cloud.starts(1).pop().unwrap();
+    let after = start.last_byte.duration_since(mended).as_secs();
+    assert!(after < 20, "{after} s after the Secret was mended: it must not wait for the settle time of 30 s");
+    tenant.end(&[&operator]).await;
+}

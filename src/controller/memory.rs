@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::api::JobStatus;
 use crate::plan::observed::{Answered, Reading};
 
 /// What is remembered of one object.
@@ -28,6 +29,26 @@ pub struct Facts {
     pub credentials_version: String,
     /// Passes that failed in a row.
     pub failures: i32,
+}
+
+impl Facts {
+    /// Status speaks of a start: if this life did not send it, its call is counted from now on, when it is first seen.
+    /// Nothing is counted for a refused one: it surely did not run, and its retry must not wait for it.
+    pub fn meet(&mut self, status: &JobStatus, now: Timestamp) {
+        let pending = status.pending_start.as_ref().map(|p| (p.id.as_str(), Some(p.attempt)));
+        let last = status.last_start.as_ref();
+        if pending.is_none() && last.is_some_and(|l| l.outcome == "Rejected") {
+            self.call_at.get_or_insert(Timestamp::UNIX_EPOCH);
+            return;
+        }
+        // A finished start is known by its id alone.
+        let Some((id, attempt)) = pending.or_else(|| last.map(|l| (l.id.as_str(), None))) else { return };
+        let ours = self.call_of.as_ref().is_some_and(|of| of.0 == id && attempt.is_none_or(|n| n == of.1));
+        if !ours || self.call_at.is_none() {
+            self.call_at = Some(now);
+            self.call_of = Some((id.to_owned(), attempt.unwrap_or_default()));
+        }
+    }
 }
 
 /// The memory of this process.
@@ -70,5 +91,67 @@ impl Memory {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Facts>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    fn pending(id: &str, attempt: i64) -> JobStatus {
+        let mut status = JobStatus { last_start: None, ..JobStatus::full() };
+        if let Some(pending) = &mut status.pending_start {
+            id.clone_into(&mut pending.id);
+            pending.attempt = attempt;
+        }
+        status
+    }
+
+    fn last(id: &str, outcome: &str) -> JobStatus {
+        let mut status = JobStatus { pending_start: None, ..JobStatus::full() };
+        if let Some(last) = &mut status.last_start {
+            id.clone_into(&mut last.id);
+            outcome.clone_into(&mut last.outcome);
+        }
+        status
+    }
+
+    #[test]
+    fn a_start_of_another_life_counts_from_when_it_is_first_seen() {
+        let mut facts = Facts::default();
+        facts.meet(&JobStatus::default(), at(50));
+        assert_eq!(facts.call_at, None);
+        facts.meet(&pending("a", 1), at(100));
+        facts.meet(&pending("a", 1), at(200));
+        assert_eq!(facts.call_at, Some(at(100)));
+        facts.meet(&pending("a", 2), at(300));
+        assert_eq!(facts.call_at, Some(at(300)), "another attempt was sent by somebody else");
+        facts.meet(&last("a", "Confirmed"), at(400));
+        assert_eq!(facts.call_at, Some(at(300)));
+        facts.meet(&last("b", "Accepted"), at(500));
+        assert_eq!(facts.call_at, Some(at(500)));
+    }
+
+    #[test]
+    fn our_own_call_keeps_its_time() {
+        let mut facts = Facts { call_at: Some(at(10)), call_of: Some(("a".to_owned(), 2)), ..Facts::default() };
+        for status in [pending("a", 2), last("a", "Accepted"), last("a", "Unknown")] {
+            facts.meet(&status, at(100));
+            assert_eq!(facts.call_at, Some(at(10)));
+        }
+    }
+
+    #[test]
+    fn a_refused_start_makes_its_retry_wait_for_nothing() {
+        let mut facts = Facts::default();
+        facts.meet(&last("a", "Rejected"), at(100));
+        assert_eq!(facts.call_at, Some(Timestamp::UNIX_EPOCH));
+        let mut facts = Facts { call_at: Some(at(10)), call_of: Some(("a".to_owned(), 1)), ..Facts::default() };
+        facts.meet(&last("b", "Rejected"), at(100));
+        assert_eq!(facts.call_at, Some(at(10)), "the call before it still counts");
     }
 }

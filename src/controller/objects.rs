@@ -41,18 +41,17 @@ impl Objects {
         self.lock().accounts.get(&key).cloned()
     }
 
-    /// Takes a job as the API server gave it, unless a newer version of the same object is known; gives the newer one.
+    /// Takes a job as the API server gave it, unless a newer version of the same object is known. Gives this version, not
+    /// the newer one: who wrote it guards the next write by it, and must see what others wrote since as a conflict.
     pub fn put_job(&self, job: DataIntegrationJob) -> Arc<DataIntegrationJob> {
         let key = key_of(&job);
-        let mut inner = self.lock();
-        if let Some(known) = inner.jobs.get(&key)
-            && known.uid() == job.uid()
-            && version(&**known) > version(&job)
-        {
-            return known.clone();
-        }
         let job = Arc::new(trimmed(job));
-        inner.jobs.insert(key, job.clone());
+        let mut inner = self.lock();
+        let newer =
+            inner.jobs.get(&key).is_some_and(|known| known.uid() == job.uid() && version(&**known) > version(&*job));
+        if !newer {
+            inner.jobs.insert(key, job.clone());
+        }
         job
     }
 
@@ -136,4 +135,29 @@ fn trimmed(mut job: DataIntegrationJob) -> DataIntegrationJob {
     job.annotations_mut().retain(|name, _| name.starts_with("dijob.dev/"));
     job.labels_mut().clear();
     job
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::DataIntegrationJobSpec;
+
+    fn job(version: &str) -> DataIntegrationJob {
+        let spec = serde_json::from_value::<DataIntegrationJobSpec>(serde_json::json!({ "diJobId": 1 }));
+        let mut job = DataIntegrationJob::new("a", spec.unwrap_or_else(|error| unreachable!("{error}")));
+        job.metadata.namespace = Some("team".to_owned());
+        job.metadata.uid = Some("u".to_owned());
+        job.metadata.resource_version = Some(version.to_owned());
+        job
+    }
+
+    #[test]
+    fn an_answer_that_others_overtook_neither_hides_their_write_nor_borrows_its_version() {
+        let objects = Objects::default();
+        objects.put_job(job("12"));
+        let ours = objects.put_job(job("9"));
+        assert_eq!(ours.resource_version().as_deref(), Some("9"), "the guard of our next write must conflict");
+        let known = objects.job(&key_of(&*ours)).and_then(|j| j.resource_version());
+        assert_eq!(known.as_deref(), Some("12"), "a view older than what is known is never given out");
+    }
 }

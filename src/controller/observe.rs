@@ -136,29 +136,13 @@ pub fn refresh(ctx: &Context, subject: &Subject) -> Observed {
 
 fn remember(ctx: &Context, uid: &str, job: &DataIntegrationJob, missing: bool) -> Facts {
     let now = ctx.clock.now();
-    let start = job.status.as_ref().and_then(start_of);
     ctx.memory.update(uid, |facts| {
-        if let Some(start) = start
-            && (facts.call_at.is_none() || facts.call_of.as_ref().is_none_or(|of| !is_of(of, &start)))
-        {
-            // Not sent in this life: counted from when it was first seen.
-            facts.call_at = Some(now);
-            facts.call_of = Some(start);
+        if let Some(status) = &job.status {
+            facts.meet(status, now);
         }
         facts.missing_since = if missing { facts.missing_since.or(Some(now)) } else { None };
         facts.clone()
     })
-}
-
-/// The start that status speaks of: id, and the attempt while it is pending.
-fn start_of(status: &JobStatus) -> Option<(String, i64)> {
-    let pending = status.pending_start.as_ref().map(|p| (p.id.clone(), p.attempt));
-    pending.or_else(|| status.last_start.as_ref().map(|l| (l.id.clone(), 0)))
-}
-
-/// A finished start is known by its id alone.
-fn is_of((id, attempt): &(String, i64), start: &(String, i64)) -> bool {
-    *id == start.0 && (start.1 == 0 || *attempt == start.1)
 }
 
 fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>) -> (Account, Option<Endpoint>) {

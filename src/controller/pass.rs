@@ -1,5 +1,7 @@
 //! The driver of one pass.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::Context;
@@ -18,6 +20,9 @@ use crate::telemetry::{self, Ended, StartOutcome, StatusWrite};
 
 /// Actions of one object in a row, before others have their turn: look, turn, start, and some to spare.
 const ACTIONS: usize = 8;
+
+/// The Lease is renewed about this often.
+const NOT_LEADING: Duration = Duration::from_secs(1);
 
 /// When the object is passed again, apart from changes that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,12 @@ pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
             return Ok(Requeue::OnChange);
         }
         tracing::debug!(action = ?plan.action, stance = ?plan.stance, "decided");
+        let outward = matches!(plan.action, Action::TakeTurn(_) | Action::Look(_) | Action::Start(_));
+        if outward && !ctx.role.borrow().outlasts(ctx.clock.elapsed(), ctx.time_to_send) {
+            // Before the intent, not only after it: a leader about to be deposed leaves no record for the next one.
+            let again = ctx.clock.now().checked_add(NOT_LEADING).unwrap_or(Timestamp::MAX);
+            return Ok(Requeue::At(again));
+        }
         let next = step(ctx, subject, plan).await?;
         match (&next.plan.action, next.plan.wait) {
             (Action::Nothing, Wait::OnChange | Wait::OnTurn) => return Ok(Requeue::OnChange),

@@ -126,5 +126,8 @@ impl Drop for Operator {
         let _ = self.keeper.wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the log of operator {}:\n{}", self.child.id(), self.log().join("\n"));
+        }
     }
 }

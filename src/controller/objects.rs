@@ -137,3 +137,29 @@ fn trimmed(mut job: DataIntegrationJob) -> DataIntegrationJob {
     job.labels_mut().clear();
     job
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(uid: &str, version: &str) -> DataIntegrationJob {
+        serde_json::from_value(json!({
+            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob", "spec": { "diJobId": 1 },
+            "metadata": { "namespace": "team", "name": "orders", "uid": uid, "resourceVersion": version },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_view_older_than_our_own_write_is_not_taken() {
+        let objects = Objects::default();
+        for (uid, version, known) in [("a", "9", "9"), ("a", "8", "9"), ("a", "10", "10"), ("b", "3", "3")] {
+            assert_eq!(objects.put_job(seen(uid, version)).resource_version().as_deref(), Some(known), "{version}");
+            assert_eq!(objects.job(&key_of(&seen(uid, version))).unwrap().resource_version().as_deref(), Some(known));
+        }
+    }
+}

@@ -15,6 +15,7 @@ mod support {
 use std::time::Duration;
 
 use dijob_operator::api::{DataIntegrationJob, JobStatus};
+use http::StatusCode;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use support::proxy::{Exchange, Held, Moment, Proxy, Upstream};
@@ -176,6 +177,26 @@ async fn an_unwritten_outcome_comes_before_anything_else() {
     scene.tenant.until_ready("forced").await;
     let (last, sent) = (scene.status("forced").await.last_start.unwrap(), scene.tenant.cloud.starts(FORCED));
     assert_eq!((last.request_id.as_ref(), sent.len()), (Some(&sent[0].request_id), 1));
+    scene.end(&[&operator]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_is_decided_anew_and_not_repeated_behind_our_back() {
+    let scene = Scene::new("busy").await;
+    let held = scene.api.hold(Moment::RequestSeen, writes("pendingStart"));
+    let operator = scene.operator(&FLAGS);
+    scene.tenant.apply("ordinary", &json!({ "diJobId": ORDINARY })).await;
+    held.reached().await;
+    let busy = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "busy", "code": 503 });
+    held.answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", busy.to_string());
+    scene.ordinary_ran_once().await;
+    let intents = scene.api.exchanges().into_iter().filter(writes("pendingStart"));
+    let nonce = |e: Exchange| {
+        let body: Value = serde_json::from_slice(&e.body).unwrap();
+        body["status"]["pendingStart"]["nonce"].as_str().unwrap().to_owned()
+    };
+    let nonces: Vec<String> = intents.map(nonce).collect();
+    assert!(nonces.len() == 2 && nonces[0] != nonces[1], "{nonces:?}");
     scene.end(&[&operator]).await;
 }
 

@@ -37,7 +37,7 @@ const EACH: Duration = Duration::from_secs(10 * 60);
 #[derive(Parser)]
 #[command(name = "mutate")]
 struct Flags {
-    /// Try only the guards with this in their name; may be repeated
+    /// Try only the guards with this in their name or their test; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// List the guards and their tests, and try nothing
@@ -68,7 +68,8 @@ fn root() -> &'static Path {
 /// Whether each guard was killed.
 async fn run(flags: &Flags) -> Result<bool, Failure> {
     let mut guards = guards::read(root())?;
-    guards.retain(|guard| flags.only.is_empty() || flags.only.iter().any(|part| guard.name.contains(part)));
+    let is_of = |guard: &Guard, part: &String| guard.name.contains(part) || guard.test.contains(part);
+    guards.retain(|guard| flags.only.is_empty() || flags.only.iter().any(|part| is_of(guard, part)));
     if flags.list {
         for guard in &guards {
             println!("{}: {}", guard.name, guard.test);

@@ -14,11 +14,13 @@ mod support {
 
 use std::time::Duration;
 
-use dijob_operator::api::JobStatus;
+use dijob_operator::api::{DataIntegrationJob, JobStatus};
+use http::StatusCode;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use support::proxy::{Exchange, Held, Moment, Proxy, Upstream};
 use support::world::tenant::Tenant;
-use support::world::{Cluster, FLAGS, Operator, is_ready, ready};
+use support::world::{Cluster, FLAGS, Operator, is_current, is_ready, ready};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 const ORDINARY: i64 = 101;
@@ -145,6 +147,82 @@ async fn killed_at(operator: Operator, held: Held) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_ends_the_pass_without_a_call() {
+    let scene = Scene::new("conflict").await;
+    let held = scene.api.hold_each(Moment::RequestSeen, writes("pendingStart"));
+    let operator = scene.operator(&FLAGS);
+    scene.apply_both().await;
+    held.reached_times(2).await;
+    for name in ["ordinary", "forced"] {
+        scene.tenant.merge(name, &json!({ "spec": { "suspend": true } })).await;
+    }
+    held.release();
+    for (name, id) in [("ordinary", ORDINARY), ("forced", FORCED)] {
+        let job = scene.tenant.until(name, "the edit to be seen", is_current).await;
+        assert_eq!(scene.arrivals(id), 0, "{}", scene.tenant.story(name));
+        assert_eq!(ready(&job).unwrap().reason, "Suspended");
+    }
+    scene.end(&[&operator]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unwritten_outcome_comes_before_anything_else() {
+    let scene = Scene::new("unwritten").await;
+    let held = scene.api.hold(Moment::RequestSeen, writes("lastStart"));
+    let operator = scene.operator(&FLAGS);
+    scene.tenant.apply("forced", &json!({ "diJobId": FORCED, "forceToRerun": true })).await;
+    held.reached().await;
+    scene.tenant.annotate("forced", &json!({ "example.com/note": "in between" })).await;
+    held.release(); // into a conflict
+    scene.tenant.until_ready("forced").await;
+    let (last, sent) = (scene.status("forced").await.last_start.unwrap(), scene.tenant.cloud.starts(FORCED));
+    assert_eq!((last.request_id.as_ref(), sent.len()), (Some(&sent[0].request_id), 1));
+    scene.end(&[&operator]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_is_decided_anew_and_not_repeated_behind_our_back() {
+    let scene = Scene::new("busy").await;
+    let held = scene.api.hold(Moment::RequestSeen, writes("pendingStart"));
+    let operator = scene.operator(&FLAGS);
+    scene.tenant.apply("ordinary", &json!({ "diJobId": ORDINARY })).await;
+    held.reached().await;
+    let busy = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "busy", "code": 503 });
+    held.answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", busy.to_string());
+    scene.ordinary_ran_once().await;
+    let intents = scene.api.exchanges().into_iter().filter(writes("pendingStart"));
+    let nonce = |e: Exchange| {
+        let body: Value = serde_json::from_slice(&e.body).unwrap();
+        body["status"]["pendingStart"]["nonce"].as_str().unwrap().to_owned()
+    };
+    let nonces: Vec<String> = intents.map(nonce).collect();
+    assert!(nonces.len() == 2 && nonces[0] != nonces[1], "{nonces:?}");
+    scene.end(&[&operator]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settled_object_is_not_written() {
+    let scene = Scene::new("settled").await;
+    let operator = scene.operator(&FLAGS);
+    scene.apply_both().await;
+    scene.tenant.until_ready("ordinary").await;
+    scene.tenant.until_ready("forced").await;
+    let written = || {
+        let is_write = |e: &&Exchange| e.method == "PATCH" && e.path.contains("/forced/status");
+        scene.api.exchanges().iter().filter(is_write).count()
+    };
+    let before = written();
+    scene.tenant.annotate("forced", &json!({ "example.com/note": "nothing to do" })).await;
+    // Its pass comes before that of the other one, which has something to do.
+    scene.tenant.annotate("ordinary", &json!({ "dijob.dev/rerun": "a" })).await;
+    let handled = |status: &JobStatus| status.handled_rerun_tokens == ["a"];
+    let done = |job: &DataIntegrationJob| is_ready(job) && job.status.as_ref().is_some_and(handled);
+    scene.tenant.until("ordinary", "the token to be handled", done).await;
+    assert_eq!(written(), before);
+    scene.end(&[&operator]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killed_right_before_the_intent_write_both_starts_run_once() {
     let scene = Scene::new("before-intent").await;
     let held = scene.api.hold_each(Moment::RequestSeen, writes("pendingStart"));
@@ -168,10 +246,13 @@ async fn killed_after_the_intent_write_the_ordinary_start_runs_and_the_forced_on
     scene.apply_both().await;
     killed_at(first, held).await;
     let intent = scene.status("ordinary").await.pending_start.unwrap();
+    let found = scene.tenant.cloud.now();
     let second = scene.operator(&FLAGS);
     scene.ordinary_ran_once().await;
     let sent = &scene.tenant.cloud.starts(ORDINARY)[0];
     assert_eq!(sent.nonce.as_deref(), Some(intent.nonce.as_str()), "the resend bears the same nonce");
+    let waited = sent.first_byte.duration_since(found);
+    assert!(waited >= SignedDuration::from_secs(3), "a call of the first life might be under way: {waited}");
     scene.forced_rests_as_unknown().await;
     scene.end(&[&second]).await;
 }

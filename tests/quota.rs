@@ -537,6 +537,8 @@ fn a_place_is_kept_over_repeated_asks() {
     }
     let told = governor.standing("a/7", now).unwrap();
     assert_eq!((told.position, told.held), (7, None));
+    governor.ask(waiter("a/3"), Lane::Start, now);
+    assert_eq!(governor.standing("a/3", now).unwrap().position, 3, "out of its turn, too");
     assert_eq!(governor.usage(now).waiting, 20);
     let mut order = Vec::new();
     while let Some(at) = governor.next_at(moment(Duration::ZERO)) {

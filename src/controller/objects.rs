@@ -139,25 +139,34 @@ fn trimmed(mut job: DataIntegrationJob) -> DataIntegrationJob {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::api::DataIntegrationJobSpec;
+    #![expect(clippy::unwrap_used, reason = "tests")]
 
-    fn job(version: &str) -> DataIntegrationJob {
-        let spec = serde_json::from_value::<DataIntegrationJobSpec>(serde_json::json!({ "diJobId": 1 }));
-        let mut job = DataIntegrationJob::new("a", spec.unwrap_or_else(|error| unreachable!("{error}")));
-        job.metadata.namespace = Some("team".to_owned());
-        job.metadata.uid = Some("u".to_owned());
-        job.metadata.resource_version = Some(version.to_owned());
-        job
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(uid: &str, version: &str) -> DataIntegrationJob {
+        serde_json::from_value(json!({
+            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob", "spec": { "diJobId": 1 },
+            "metadata": { "namespace": "team", "name": "orders", "uid": uid, "resourceVersion": version },
+        }))
+        .unwrap()
     }
 
     #[test]
-    fn an_answer_that_others_overtook_neither_hides_their_write_nor_borrows_its_version() {
+    fn a_view_older_than_our_own_write_is_not_taken() {
         let objects = Objects::default();
-        objects.put_job(job("12"));
-        let ours = objects.put_job(job("9"));
+        for (uid, version, known) in [("a", "9", "9"), ("a", "8", "9"), ("a", "10", "10"), ("b", "3", "3")] {
+            objects.put_job(seen(uid, version));
+            assert_eq!(objects.job(&key_of(&seen(uid, version))).unwrap().resource_version().as_deref(), Some(known));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_others_overtook_does_not_borrow_their_version() {
+        let objects = Objects::default();
+        objects.put_job(seen("a", "12"));
+        let ours = objects.put_job(seen("a", "9"));
         assert_eq!(ours.resource_version().as_deref(), Some("9"), "the guard of our next write must conflict");
-        let known = objects.job(&key_of(&*ours)).and_then(|j| j.resource_version());
-        assert_eq!(known.as_deref(), Some("12"), "a view older than what is known is never given out");
     }
 }

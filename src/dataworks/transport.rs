@@ -512,6 +512,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_that_leads_to_metadata_or_to_this_host_gets_no_byte() {
+        // An address in place of a name leads to itself, as the name of an attacker would.
+        for name in ["169.254.169.254", "100.100.100.200", "fd00:ec2::254", "127.0.0.1", "0.0.0.0", "::1"] {
+            assert!(CheckedNames.resolve(name.parse().unwrap()).await.is_err(), "{name}");
+        }
+    }
+
+    #[tokio::test]
     async fn localhost_resolves_to_loopback() {
         let addresses: Vec<SocketAddr> = CheckedNames.resolve("localhost".parse().unwrap()).await.unwrap().collect();
         assert!(!addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback()));

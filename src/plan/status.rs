@@ -63,9 +63,11 @@ pub fn next_status(seen: &Observed, plan: &Plan, outcome: &Outcome, now: Timesta
         | (Action::Nothing | Action::TakeTurn(_) | Action::Look(_) | Action::Start(_), Outcome::Done) => {}
     }
     forget_old_tokens(&mut record, seen);
-    let mut after = Observed { record, unrecorded: None, never_sent: false, ..seen.clone() };
-    let then = decide(&after, now);
-    forget_old_failures(&mut after.record, &then.stance);
+    let mut after = Observed { record: record.bounded(), unrecorded: None, never_sent: false, ..seen.clone() };
+    let mut then = decide(&after, now);
+    if forget_old_failures(&mut after.record, &then.stance) {
+        then = decide(&after, now); // what is forgotten is not waited for
+    }
     let leaving = matches!(then.stance, Stance::Leaving | Stance::Foreign);
     let generation = seen.object.generation;
     let status = JobStatus {
@@ -83,15 +85,21 @@ pub fn next_status(seen: &Observed, plan: &Plan, outcome: &Outcome, now: Timesta
     Next { status: status.bounded(), plan: then, must_write }
 }
 
-/// Nothing is due any more, so nothing is retried: a request was withdrawn, or the job came round by itself.
-fn forget_old_failures(record: &mut JobStatus, stance: &Stance) {
-    let Stance::Settled(rest) = stance else { return };
+/// Nothing is due any more, so nothing is retried: a request was withdrawn, or the job came round by itself. Says whether
+/// there was anything to forget.
+fn forget_old_failures(record: &mut JobStatus, stance: &Stance) -> bool {
+    let Stance::Settled(rest) = stance else { return false };
     let of_a_look = record.last_error.as_ref().is_some_and(|e| e.operation == "GetDIJob");
-    match rest {
-        Rest::Running | Rest::Finished | Rest::Failed | Rest::Accepted | Rest::UnknownWord => clear_failures(record),
-        Rest::NotRunning if !of_a_look => clear_failures(record),
-        Rest::NotRunning | Rest::OutcomeUnknown => {} // still looked for, with backoff
+    let forgets = match rest {
+        Rest::Running | Rest::Finished | Rest::Failed | Rest::Accepted | Rest::UnknownWord => true,
+        Rest::NotRunning => !of_a_look,
+        Rest::OutcomeUnknown => false, // still looked for, with backoff
+    };
+    let had = record.last_error.is_some() || record.next_attempt_time.is_some() || record.attempts != 0;
+    if forgets {
+        clear_failures(record);
     }
+    forgets && had
 }
 
 /// What the last look showed.

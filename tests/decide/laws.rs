@@ -403,3 +403,15 @@ fn the_choices_reach_every_action_and_every_stance() {
         assert!(reached.contains(expected), "{expected} is never reached: {reached:?}");
     }
 }
+
+/// Found by `a_status_is_a_fixed_point_until_its_wait_is_over`: a job that does not run, and a refused start that nothing
+/// asks for any more, with 19 s left of its wait.
+#[test]
+fn a_failure_that_is_forgotten_is_not_waited_for() {
+    #[rustfmt::skip]
+    let bytes = [0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 4, 0, 10, 0, 0, 0, 0, 0, 0, 0, 76, 66, 0, 0, 0, 0, 54, 9, 73, 0, 0, 4, 0, 0, 103, 0, 0, 161, 72, 39, 1, 0, 0, 0, 0, 0, 0, 0, 31, 238, 161, 0, 0, 0, 189, 110, 70, 0, 0, 0, 30, 172, 195];
+    let seen = Choices(&bytes).observed();
+    let first = next_status(&seen, &decide(&seen, now()), &Outcome::Done, now());
+    assert!(seen.record.last_error.is_some() && first.status.last_error.is_none());
+    assert_eq!(decide(&with_status(&seen, &first), now()), first.plan);
+}

@@ -105,6 +105,18 @@ impl Operator {
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        if signal == "STOP" {
+            // The signal is sent, not yet obeyed: under load a thread may still run for a while.
+            poll("all its threads to stop", || self.is_stopped().then_some(()));
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')) // proc_pid_stat(5): state
+        })
     }
 
     /// Waits until it has ended by itself.

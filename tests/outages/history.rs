@@ -41,11 +41,12 @@ pub struct History {
 }
 
 impl History {
-    /// Begins now.
-    pub fn begin(client: Client, namespace: &str) -> Self {
+    /// Begins now: nothing that happens after this returns is missed but for what is counted as a gap.
+    pub async fn begin(client: Client, namespace: &str) -> Self {
         let told = Arc::<Mutex<Told>>::default();
-        let jobs = Api::namespaced(client, namespace);
-        let watch = tokio::spawn(follow(jobs, Arc::clone(&told)));
+        let jobs: Api<DataIntegrationJob> = Api::namespaced(client, namespace);
+        let version = jobs.list(&ListParams::default()).await.unwrap().metadata.resource_version;
+        let watch = tokio::spawn(follow(jobs, version, Arc::clone(&told)));
         Self { told, watch }
     }
 
@@ -83,10 +84,9 @@ impl Drop for History {
     }
 }
 
-async fn follow(jobs: Api<DataIntegrationJob>, told: Arc<Mutex<Told>>) {
+async fn follow(jobs: Api<DataIntegrationJob>, mut version: Option<String>, told: Arc<Mutex<Told>>) {
     let patience = Duration::from_secs(5);
     let mut seen = BTreeMap::<String, (String, i64)>::new();
-    let mut version: Option<String> = None;
     loop {
         if version.is_none()
             && let Ok(Ok(list)) = timeout(patience, jobs.list(&ListParams::default())).await
@@ -94,9 +94,10 @@ async fn follow(jobs: Api<DataIntegrationJob>, told: Arc<Mutex<Told>>) {
             list.iter().for_each(|job| note(job, &mut seen, &told));
             version = list.metadata.resource_version;
         }
-        let Some(from) = version.clone() else { continue };
-        let Ok(Ok(events)) = timeout(patience, jobs.watch(&WatchParams::default().timeout(60), &from)).await else {
-            tokio::task::yield_now().await;
+        let from = version.clone().unwrap_or_default();
+        let how = WatchParams::default().timeout(60);
+        let (false, Ok(Ok(events))) = (from.is_empty(), timeout(patience, jobs.watch(&how, &from)).await) else {
+            crate::look_again().await;
             continue;
         };
         let mut events = events.boxed();

@@ -20,10 +20,6 @@ use tokio::time::timeout;
 /// An intent that was written ahead of a call.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// The process that wrote it.
-    pub holder: String,
-    /// Its id and attempt.
-    pub of: (String, i64),
     /// The nonce of the one call that it permits.
     pub nonce: String,
 }
@@ -124,7 +120,7 @@ fn note(job: &DataIntegrationJob, seen: &mut BTreeMap<String, (String, i64)>, to
     let uid = job.metadata.uid.clone().unwrap_or_default();
     let of = (pending.id.clone(), pending.attempt);
     if seen.insert(uid, of.clone()).as_ref() != Some(&of) {
-        let commit = Commit { holder: pending.holder.clone(), of, nonce: pending.nonce.clone() };
+        let commit = Commit { nonce: pending.nonce.clone() };
         told.lock().unwrap_or_else(PoisonError::into_inner).commits.push(commit);
     }
 }

@@ -82,6 +82,11 @@ impl Scene {
         }
     }
 
+    /// For files of the test.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
     /// Where the API server listens.
     pub fn upstream(&self) -> std::net::SocketAddr {
         self.cluster.server().0.trim_start_matches("https://").parse().unwrap()

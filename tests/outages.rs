@@ -42,12 +42,20 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
+/// The lengths of the full run, if this is one.
+#[expect(clippy::disallowed_methods, reason = "the switch of the full run")]
+fn full_run() -> Option<String> {
+    std::env::var("OUTAGES").ok()
+}
+
+fn is_full_run() -> bool {
+    full_run().is_some()
+}
+
 /// Covers: 20p, 22p, 39p.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_an_api_outage_what_was_asked_meanwhile_is_done_once() {
-    #[expect(clippy::disallowed_methods, reason = "the switch of the full run")]
-    let lengths = std::env::var("OUTAGES");
-    let rows = if let Ok(lengths) = lengths {
+    let rows = if let Some(lengths) = full_run() {
         let lengths: Vec<u64> = lengths.split(',').map(|length| length.parse().unwrap()).collect();
         let setups = [Setup::Two, Setup::One, Setup::Alone];
         let kinds = Kind::ALL.map(|kind| {

@@ -14,6 +14,10 @@ mod support {
     pub mod schema;
     pub mod world;
 }
+#[path = "outages/api.rs"]
+mod api;
+#[path = "outages/faults.rs"]
+mod faults;
 #[path = "outages/history.rs"]
 mod history;
 #[path = "outages/process.rs"]
@@ -23,10 +27,6 @@ mod process;
 mod scene;
 #[path = "outages/wire.rs"]
 mod wire;
-#[path = "outages/api.rs"]
-mod api;
-#[path = "outages/faults.rs"]
-mod faults;
 
 use std::time::Duration;
 

@@ -200,4 +200,3 @@ pub async fn outages(kind: Kind, setups: &[Setup], lengths: &[u64], shipped: boo
     }
     rows
 }
-

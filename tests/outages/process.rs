@@ -194,6 +194,18 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
     }
 
+    /// How much of one processor it had since it began.
+    pub fn cpu_share(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        let fields: Vec<f64> =
+            stat.rsplit(") ").next().unwrap_or_default().split(' ').map(|n| n.parse().unwrap_or(0.0)).collect();
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let uptime: f64 = uptime.split(' ').next().unwrap_or_default().parse().unwrap_or_default();
+        // proc_pid_stat(5), from the state on: utime, stime and starttime, in hundredths of a second.
+        let at = |field: usize| fields.get(field).copied().unwrap_or_default() / 100.0;
+        (at(11) + at(12)) / (uptime - at(19)).max(0.01)
+    }
+
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()

@@ -5,7 +5,7 @@
 //! `RLIMIT_NOFILE`; 64 MB are `RLIMIT_DATA`, all private writable memory, heap and stacks of all threads; a tenth of a
 //! processor is SIGSTOP for 90 ms of each 100 ms, so that time passes while nothing runs, as under a CPU quota.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]

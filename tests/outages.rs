@@ -4,7 +4,7 @@
 //! The ordinary run uses short times. The full lengths, with the times as shipped, are one command; what it found is in
 //! `tests/outages/results.md`: `OUTAGES=15,60,300 cargo test --test outages -- --nocapture outage`
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]

@@ -95,17 +95,16 @@ async fn connection(
         }
         let Ok(mut server) = TcpStream::connect(upstream).await else { return };
         let _ = server.set_nodelay(true);
-        let (lost, ended) = {
+        let end = {
             let (mut from_caller, mut to_caller) = caller.split();
             let (mut from_server, mut to_server) = server.split();
             let (mut up, mut down) = (state.clone(), state.clone());
             tokio::select! {
-                end = copy(&mut from_caller, &mut to_server, &mut up, false) => (end == End::Swallowed, ()),
-                end = copy(&mut from_server, &mut to_caller, &mut down, true) => (end == End::Swallowed, ()),
+                end = copy(&mut from_caller, &mut to_server, &mut up, false) => end,
+                end = copy(&mut from_server, &mut to_caller, &mut down, true) => end,
             }
         };
-        let () = ended;
-        if lost {
+        if end == End::Swallowed {
             drop(server);
             forget(&mut caller).await;
         }
@@ -142,7 +141,6 @@ where
         let mut bytes = buffer.get(..read).unwrap_or_default();
         let now = *state.borrow_and_update();
         match now {
-            State::Pass => {}
             State::Swallow => return End::Swallowed,
             State::Hold => drop(state.wait_for(|state| *state != State::Hold).await),
             State::Late(time) if is_answer => drop(timeout(time, state.changed()).await),
@@ -156,7 +154,7 @@ where
                     bytes = rest;
                 }
             }
-            State::Late(_) | State::Trickle(_) => {}
+            State::Pass | State::Late(_) | State::Trickle(_) => {}
         }
         if *state.borrow() == State::Swallow {
             return End::Swallowed;

@@ -99,7 +99,7 @@ async fn watches_that_end_again_and_again_hide_nothing_and_make_no_storm() {
     wire.cut(); // the watches that there are
     fleet.rerun("ordinary").await;
     fleet.rerun("forced").await;
-    let storm = Duration::from_secs(if is_full_run() { 10 } else { 5 });
+    let storm = Duration::from_secs(if is_full_run() { 10 } else { 4 });
     tokio::time::sleep(storm).await; // the length of the storm
     let asked = proxy.exchanges().iter().filter(|e| is_watch(e)).count() - before;
     drop(held);
@@ -164,7 +164,7 @@ async fn a_lease_edited_by_hand_leaves_one_leader_and_every_start_done_once() {
 async fn a_leader_stopped_at_random_moments_sends_nothing_twice() {
     let turn = Turn::begin().await;
     let scene: &Scene = &turn;
-    let rounds = if is_full_run() { 20 } else { 4 };
+    let rounds = if is_full_run() { 20 } else { 3 };
     #[expect(clippy::disallowed_methods, reason = "the switch of a replay")]
     let seed = std::env::var("SEED").map_or(7, |seed| seed.parse().unwrap());
     #[expect(clippy::disallowed_methods, reason = "seeded, and told")]
@@ -233,7 +233,7 @@ async fn replicas_and_a_cloud_whose_clocks_differ_and_jump_start_each_job_once()
         let apart = told.duration_since(now).as_secs_f64() / 3600.0;
         assert!((apart - f64::from(hours)).abs() < 0.1, "its clock is {apart} h off, not {hours}");
     }
-    for (early, late, cloud) in [(3600, -3600, 0), (0, 3600, 1), (-3600, 0, -1)] {
+    for (early, late, cloud) in [(3600, -3600, 1), (-3600, 0, -1)] {
         // Jumps while all run; then the other one leads, whose clock is elsewhere.
         set("early", early);
         set("late", late);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dijob_operator::api::DataIntegrationJob;
@@ -50,6 +50,7 @@ impl Scene {
         let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
         let directory =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("outages-{}-{name}", std::process::id()));
+        sweep();
         fs::create_dir_all(&directory).unwrap();
         let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client().await, "dijob-system");
         let spec = TokenRequestSpec { expiration_seconds: Some(7200), ..TokenRequestSpec::default() };
@@ -83,13 +84,24 @@ impl Scene {
     }
 
     /// For files of the test.
-    pub fn directory(&self) -> &std::path::Path {
+    pub fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Where the API server listens.
     pub fn upstream(&self) -> std::net::SocketAddr {
         self.cluster.server().0.trim_start_matches("https://").parse().unwrap()
+    }
+}
+
+/// A static scene is never dropped: what a test process that is gone left behind goes now.
+fn sweep() {
+    for entry in fs::read_dir(env!("CARGO_TARGET_TMPDIR")).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let process = name.strip_prefix("outages-").and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -156,6 +156,7 @@ impl Outage {
         let terms = history::terms(&deployment.logs());
         let overlaps = history::overlaps(&terms);
         assert!(self.setup == Setup::Alone || overlaps.is_empty(), "two led at once: {overlaps:?}");
+        assert!(self.setup == Setup::Alone || !seen.ends.is_empty(), "the leader outlived its deadline");
         let after = blocking(|| leaders_files_and_threads(deployment));
         assert!(after.0 <= before.0 + 16 && after.1 <= before.1 + 4, "files and threads: {before:?}, then {after:?}");
         assert!(seen.most_files <= before.0 + 48, "{} open files, {} before", seen.most_files, before.0);

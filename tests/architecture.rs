@@ -38,7 +38,7 @@ const WAITS: &[(&str, usize, &str)] = &[
     ("tests/outages.rs", 1, "between two looks at the cluster"),
     ("tests/outages/api.rs", 1, "the length of an outage"),
     ("tests/outages/faults.rs", 3, "the lengths of a storm and a pause, and the moment of the pause"),
-    ("tests/outages/process.rs", 3, "between two looks at real processes"),
+    ("tests/outages/process.rs", 4, "between two looks at real processes"),
     ("tests/simulator/src/server.rs", 1, "the latency that a test asked for"),
     ("tests/support/world.rs", 1, "between two looks at real processes"),
     ("tests/support/world/tenant.rs", 1, "between two looks at real processes"),

@@ -352,7 +352,15 @@ fn look_after(inner: &Inner, at: usize, launch: &Launch) {
         seen.old_logs.push(log);
         return;
     }
-    let health = process.get("/healthz");
+    // A process that just ends refuses connections a moment before its end can be seen.
+    let mut health = process.get("/healthz");
+    for _ in 0..20 {
+        if health.is_some() || process.ended().is_some() {
+            break;
+        }
+        std::thread::sleep(POLL);
+        health = process.get("/healthz");
+    }
     let (files, threads) = process.open_files_and_threads();
     let is_alive = process.ended().is_none();
     let mut seen = lock(&inner.seen);

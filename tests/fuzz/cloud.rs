@@ -16,7 +16,7 @@ pub struct Canned {
 }
 
 /// An answer as its file has it: a line with the status, lines with headers, an empty line, the body.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Answer {
     /// HTTP status, 100 to 999.
     pub status: u16,
@@ -24,6 +24,12 @@ pub struct Answer {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self::read(b"200\n\n{}")
+    }
 }
 
 impl Answer {

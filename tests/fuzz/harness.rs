@@ -16,7 +16,7 @@ use proptest::test_runner::{TestError, TestRunner};
 pub type Verdict = Result<(), String>;
 
 /// Random inputs of the ordinary run.
-const CASES: u32 = 300;
+const CASES: u32 = 200;
 /// An input does not grow beyond this, the cap of an answer and a bit more.
 const LARGEST: usize = 1024 * 1024 + 1024;
 

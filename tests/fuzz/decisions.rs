@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use dijob_operator::plan::observed::{Answered, Reading, Turn};
+use dijob_operator::dataworks::Ran;
+use dijob_operator::plan::observed::{Answer, Answered, Reading, Turn};
 use dijob_operator::plan::{Action, Observed, Outcome, Stance, decide, next_status};
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,7 +21,8 @@ fn judge(bytes: &[u8]) -> Verdict {
     let mut at = now();
     // Starts that may have run and must not run twice, by their trigger.
     let mut open: BTreeMap<String, i64> = BTreeMap::new();
-    for _ in 0..16 {
+    for step in 0..16 {
+        seen.fresh_nonce = format!("{step:012}{step:020}");
         let plan = decide(&seen, at);
         demand(plan == decide(&seen.clone(), at), || format!("another plan the second time: {plan:?}"))?;
         let outcome = match &plan.action {
@@ -49,9 +51,12 @@ fn judge(bytes: &[u8]) -> Verdict {
             }
             Action::Nothing | Action::Adopt | Action::Tidy | Action::Settle(_) => Outcome::Done,
         };
-        if let Outcome::NotSent = outcome
-            && let Action::Start(record) = &plan.action
-        {
+        let surely_not = match &outcome {
+            Outcome::NotSent => true,
+            Outcome::Answered(answered) => matches!(&answered.answer, Answer::Failed(e) if e.ran() == Ran::DidNot),
+            Outcome::Done | Outcome::Looked | Outcome::Intended(_) => false,
+        };
+        if let (true, Action::Start(record)) = (surely_not, &plan.action) {
             open.remove(&record.id);
         }
         seen = pass(seen, &outcome, at)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dijob_operator::dataworks::Ran;
 use dijob_operator::plan::observed::{Answer, Answered, Reading, Turn};
-use dijob_operator::plan::{Action, Observed, Outcome, Stance, decide, next_status};
+use dijob_operator::plan::{Action, Observed, Outcome, Plan, Stance, Wait, decide, next_status};
 use jiff::{SignedDuration, Timestamp};
 
 use super::harness::{Verdict, demand, fuzz};
@@ -21,7 +21,7 @@ fn judge(bytes: &[u8]) -> Verdict {
     let mut at = now();
     // Starts that may have run and must not run twice, by their trigger.
     let mut open: BTreeMap<String, i64> = BTreeMap::new();
-    for step in 0..16 {
+    for step in 0..32 {
         seen.fresh_nonce = format!("{step:012}{step:020}");
         let plan = decide(&seen, at);
         demand(plan == decide(&seen.clone(), at), || format!("another plan the second time: {plan:?}"))?;
@@ -36,8 +36,8 @@ fn judge(bytes: &[u8]) -> Verdict {
                 }
                 let answer = choices.answer();
                 match choices.of(&[0, 1, 2, 3]) {
-                    0 => Outcome::NotSent,
-                    1 => Outcome::Intended(record.clone()),
+                    0 => Outcome::Intended(record.clone()),
+                    1 => Outcome::NotSent,
                     _ => Outcome::Answered(Box::new(Answered { pending: (**record).clone(), answer })),
                 }
             }
@@ -45,11 +45,7 @@ fn judge(bytes: &[u8]) -> Verdict {
                 seen.reading = Some(Reading { job: job.clone(), at, seen: choices.seen() });
                 Outcome::Looked
             }
-            Action::TakeTurn(lane) => {
-                seen.turn = Turn::Held(*lane);
-                Outcome::Done
-            }
-            Action::Nothing | Action::Adopt | Action::Tidy | Action::Settle(_) => Outcome::Done,
+            Action::TakeTurn(_) | Action::Nothing | Action::Adopt | Action::Tidy | Action::Settle(_) => Outcome::Done,
         };
         let surely_not = match &outcome {
             Outcome::NotSent => true,
@@ -59,18 +55,24 @@ fn judge(bytes: &[u8]) -> Verdict {
         if let (true, Action::Start(record)) = (surely_not, &plan.action) {
             open.remove(&record.id);
         }
-        seen = pass(seen, &outcome, at)?;
-        at = at.saturating_add(SignedDuration::from_secs(choices.of(&[1, 0, 5, 31, 121, 601, 901, 4000]))).unwrap();
+        seen = pass(seen, &plan, &outcome, at)?;
+        if let Action::TakeTurn(lane) = plan.action {
+            seen.turn = Turn::Held(lane);
+        }
+        let pause = SignedDuration::from_secs(choices.of(&[1, 1, 1, 0, 5, 31, 121, 601, 901, 4000]));
+        at = match (&plan.action, plan.wait, choices.of(&[true, true, false])) {
+            (Action::Nothing, Wait::Until(end), true) => end,
+            _ => at.saturating_add(pause).unwrap(),
+        };
         disturb(&mut seen, &mut choices);
     }
     Ok(())
 }
 
 /// The status after `outcome`, as the next pass sees it.
-fn pass(mut seen: Observed, outcome: &Outcome, at: Timestamp) -> Result<Observed, String> {
-    let plan = decide(&seen, at);
+fn pass(mut seen: Observed, plan: &Plan, outcome: &Outcome, at: Timestamp) -> Result<Observed, String> {
     let called = matches!(plan.action, Action::Start(_));
-    let next = next_status(&seen, &plan, outcome, at);
+    let next = next_status(&seen, plan, outcome, at);
     if !matches!(next.plan.stance, Stance::Foreign | Stance::Leaving) {
         status_laws(&next.status).map_err(|law| format!("{law}: {:?}", next.status))?;
     }
@@ -88,7 +90,7 @@ fn pass(mut seen: Observed, outcome: &Outcome, at: Timestamp) -> Result<Observed
 
 /// What people do between two passes.
 fn disturb(seen: &mut Observed, choices: &mut Choices<'_>) {
-    match choices.of(&[0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6]) {
+    match choices.of(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6]) {
         1 => seen.spec.suspend = !seen.spec.suspend,
         2 => seen.spec.force_to_rerun = !seen.spec.force_to_rerun,
         3 => seen.annotations.rerun = Some(choices.of(&["a", "b", "c", "\u{0}", "d"]).to_owned()),

@@ -114,3 +114,46 @@ fn the_inputs_before_are_those_of_the_same_job() {
         assert_eq!(previous(region, di_job_id), forced(0).inputs, "{region} {di_job_id}");
     }
 }
+
+#[test]
+fn an_adoption_forgets_the_tokens_of_another_job_alone() {
+    let tokens = |di_job_id| {
+        let seen = observed().edited(|s| s.rerun_token = "new".to_owned()).cloud("Running", Some(100)).with(|o| {
+            o.record.applied.as_mut().unwrap().di_job_id = di_job_id;
+            o.record.handled_rerun_tokens = vec!["old".to_owned()];
+        });
+        let plan = act(Action::Adopt, Stance::Preparing(Trigger::Rerun));
+        next_status(&seen, &plan, &Outcome::Done, now()).status.handled_rerun_tokens
+    };
+    assert_eq!(tokens(5), ["new"]);
+    assert_eq!(tokens(11_743), ["old", "new"]);
+}
+
+#[test]
+fn only_a_refusal_like_the_last_one_takes_its_place_in_history() {
+    let history = |outcome: &str, change: fn(&mut dijob_operator::api::FinishedStart)| {
+        let seen = observed().cloud(STOPPED, Some(100)).with(|o| {
+            let mut before = dijob_operator::api::FinishedStart {
+                id: "before".to_owned(),
+                trigger: "FirstApply".to_owned(),
+                rerun_tokens: Vec::new(),
+                generation: 3,
+                outcome: outcome.to_owned(),
+                code: (outcome == "Rejected").then(|| "InvalidParameter".to_owned()),
+                request_id: None,
+                time: whole_seconds(ago(900)),
+            };
+            change(&mut before);
+            o.record.history = vec![before];
+        });
+        let Action::Start(record) = decide(&seen, now()).action else { panic!("no start") };
+        let answer =
+            if outcome == "Rejected" { failed(ErrorKind::Invalid, "InvalidParameter", 400) } else { accepted() };
+        let next = after(&seen.called(0), &answered(*record, answer));
+        next.status.history.into_iter().map(|h| h.outcome).collect::<Vec<_>>()
+    };
+    assert_eq!(history("Rejected", |_| ()), ["Rejected"]);
+    assert_eq!(history("Rejected", |h| h.code = Some("Other".to_owned())), ["Rejected", "Rejected"]);
+    assert_eq!(history("Rejected", |h| h.generation = 2), ["Rejected", "Rejected"]);
+    assert_eq!(history("Accepted", |_| ()), ["Accepted", "Accepted"]);
+}

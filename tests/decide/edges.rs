@@ -17,7 +17,8 @@ fn stays(seen: &Observed) -> Wait {
 }
 
 #[test]
-fn a_backoff_ends_at_five_minutes() {
+fn a_backoff_doubles_from_a_second_and_ends_at_five_minutes() {
+    assert_eq!(delay(4, 1.0), std::time::Duration::from_secs(8));
     assert_eq!(delay(i32::MAX, 1.0), std::time::Duration::from_secs(300));
 }
 

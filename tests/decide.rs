@@ -3,6 +3,8 @@
 
 #[path = "decide/conditions.rs"]
 mod conditions;
+#[path = "decide/edges.rs"]
+mod edges;
 #[path = "decide/laws.rs"]
 mod laws;
 #[path = "decide/resolve.rs"]

@@ -12,7 +12,9 @@ pub(crate) fn packed_run(before: &[u8], run: usize, after: &[u8]) -> Vec<u8> {
     // One last block, with the codes that RFC 1951 fixes.
     bits.put(1, 1);
     bits.put(1, 2);
-    before.iter().for_each(|byte| bits.literal(*byte));
+    for byte in before {
+        bits.literal(*byte);
+    }
     if run > 0 {
         bits.literal(b'x');
     }
@@ -22,8 +24,10 @@ pub(crate) fn packed_run(before: &[u8], run: usize, after: &[u8]) -> Vec<u8> {
         bits.code(0b1100_0101, 8);
         bits.code(0, 5);
     }
-    (0..repeated % 258).for_each(|_| bits.literal(b'x'));
-    after.iter().for_each(|byte| bits.literal(*byte));
+    let rest = std::iter::repeat_n(&b'x', repeated % 258);
+    for byte in rest.chain(after) {
+        bits.literal(*byte);
+    }
     bits.code(0, 7);
     bits.put(0, 7);
     let text = before.iter().copied().chain(std::iter::repeat_n(b'x', run)).chain(after.iter().copied());

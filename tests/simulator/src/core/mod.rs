@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod ledger;
 mod parameters;
 pub mod profile;
+pub mod rules;
 pub mod signature;
 pub mod switches;
 pub mod throttle;
@@ -130,7 +131,7 @@ impl Cloud {
     pub fn receive(&mut self, now: Timestamp, request: Request) -> Answer {
         self.advance(now);
         let (seq, behaviour) = self.enter(now, &request, None);
-        let (after, withheld) = (behaviour.answer_after, withheld(&behaviour.answer));
+        let (after, withheld) = (behaviour.answer_after, behaviour.answer.withheld());
         if let Some(later) = behaviour.copy_after {
             self.plan(now + later, Due::Copy { of: seq, request: Box::new(request.clone()) });
         }
@@ -350,11 +351,9 @@ impl Cloud {
             self.jobs.entry(id).or_insert_with(|| Job::new(id, now));
         }
         let is_theirs = |job: &&mut Job| job.account.as_deref().is_none_or(|owner| owner == account);
-        let job = self.jobs.get_mut(&id).filter(is_theirs).map(|job| {
-            job.advance(now);
-            job
-        });
-        job.filter(|job| !job.is_gone).map(|_| id).ok_or_else(|| self.switches.no_such_job.clone())
+        let job = self.jobs.get_mut(&id).filter(is_theirs).ok_or_else(|| self.switches.no_such_job.clone())?;
+        job.advance(now);
+        if job.is_gone { Err(self.switches.no_such_job.clone()) } else { Ok(id) }
     }
 
     fn start(
@@ -389,14 +388,6 @@ impl Cloud {
             self.ledger.executed(id, Execution { seq, at, forced, offset, is_restart });
         }
         self.ledger.note(seq, |entry| (entry.executed, entry.effect) = (Some(at), Some(effect)));
-    }
-}
-
-fn withheld(answer: &Response) -> Option<Outgoing> {
-    match answer {
-        Response::Drop => Some(Outgoing::Drop),
-        Response::Hang => Some(Outgoing::Hang),
-        Response::Right | Response::Error(_) | Response::Odd(_) => None,
     }
 }
 

@@ -17,15 +17,18 @@ use super::parameters::drawn;
 use super::switches::{Denial, Failures, NonceScope, Permissions, Switches, When};
 use super::throttle::{DayTurn, Window};
 
+/// One answer that the cloud may give: a short word, and how it is set.
+pub type Value = (&'static str, fn(&mut Switches));
+
 /// One thing that the cloud does not document.
 pub struct Row {
     /// A short word for it.
     pub name: &'static str,
-    /// What it may be: a short word, and how it is set. The first is the default, the last the harshest.
-    pub values: &'static [(&'static str, fn(&mut Switches))],
+    /// What it may be. The first is the default, the last the harshest.
+    pub values: &'static [Value],
 }
 
-const fn row(name: &'static str, values: &'static [(&'static str, fn(&mut Switches))]) -> Row {
+const fn row(name: &'static str, values: &'static [Value]) -> Row {
     Row { name, values }
 }
 
@@ -207,7 +210,9 @@ impl Switches {
     pub fn harsh() -> Self {
         let mut switches = Self::default();
         for row in ROWS.iter().filter(|row| row.name != READING) {
-            row.values.iter().last().into_iter().for_each(|(_, set)| set(&mut switches));
+            if let Some((_, set)) = row.values.last() {
+                set(&mut switches);
+            }
         }
         switches
     }
@@ -219,7 +224,9 @@ impl Switches {
         for (place, row) in (0..).zip(ROWS) {
             let chosen = drawn(seed, place) % u64::try_from(row.values.len()).unwrap_or(1);
             let value = usize::try_from(chosen).ok().and_then(|at| row.values.get(at));
-            value.into_iter().for_each(|(_, set)| set(&mut switches));
+            if let Some((_, set)) = value {
+                set(&mut switches);
+            }
         }
         switches
     }
@@ -269,8 +276,10 @@ mod tests {
             for other in ROWS.iter().filter(|other| other.name != row.name) {
                 let (mut first, mut second) = (Switches::default(), Switches::default());
                 let set = other.values.last().unwrap().1;
-                (last(&mut first), set(&mut first));
-                (set(&mut second), last(&mut second));
+                last(&mut first);
+                set(&mut first);
+                set(&mut second);
+                last(&mut second);
                 assert_eq!(first, second, "{} {}", row.name, other.name);
             }
         }
@@ -306,8 +315,7 @@ mod tests {
 
     #[test]
     fn a_value_of_no_row_is_told_as_one() {
-        let mut switches = Switches::default();
-        switches.nonce_memory = Some(SignedDuration::from_mins(7));
+        let switches = Switches { nonce_memory: Some(SignedDuration::from_mins(7)), ..Switches::default() };
         assert_eq!(switches.profile_name(), "nonce-memory=own");
     }
 }

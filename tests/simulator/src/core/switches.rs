@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use super::Outgoing;
 use super::answer::{Hint, Oddity, Refusal};
 use super::jobs::JobRules;
 use super::throttle::Limits;
@@ -64,6 +65,17 @@ pub enum Response {
     Drop,
     /// Silence, until the client goes away.
     Hang,
+}
+
+impl Response {
+    /// What leaves the cloud instead of an answer.
+    pub(crate) fn withheld(&self) -> Option<Outgoing> {
+        match self {
+            Self::Drop => Some(Outgoing::Drop),
+            Self::Hang => Some(Outgoing::Hang),
+            Self::Right | Self::Error(_) | Self::Odd(_) => None,
+        }
+    }
 }
 
 /// How one call is treated. The default is a call in order.
@@ -328,13 +340,12 @@ impl Switches {
 
     /// A refusal of `DataWorks` itself, as it looks on the wire. One that names its status keeps it.
     pub(crate) fn shaped(&self, refusal: Refusal) -> Refusal {
-        let is_numeric = refusal.code.bytes().all(|byte| byte.is_ascii_digit());
-        match (refusal.status, self.failures, self.numeric_status) {
-            (Some(_), ..) => refusal,
-            (None, Failures::BySuccess, _) => refusal.with_status(200),
-            (None, Failures::ByStatus, Some(status)) if is_numeric => refusal.with_status(status),
-            (None, Failures::ByStatus, _) => refusal,
-        }
+        let numeric = self.numeric_status.filter(|_| refusal.code.bytes().all(|byte| byte.is_ascii_digit()));
+        let status = match self.failures {
+            Failures::ByStatus => numeric,
+            Failures::BySuccess => Some(200),
+        };
+        Refusal { status: refusal.status.or(status), ..refusal }
     }
 
     /// When an accepted start is carried out.

@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 use super::answer::{Hint, Oddity};
-use super::jobs::{Console, JobRules, JobStatus, StartOnRunning};
+use super::jobs::{Console, Course, ForcedRerun, JobRules, JobStatus, StartOnRunning};
 use super::switches::{Denial, Failures, Fault, Neighbour, NonceScope, Permissions, When};
 use super::throttle::{DayTurn, Limits, Rate, Window};
 use super::*;
@@ -433,9 +433,12 @@ fn a_neighbour_draws_on_the_quota_as_time_passes_and_however_it_is_looked_at() {
     let neighbour = Neighbour { account: Some("main".to_owned()), reads_per_second: 3, writes_per_second: 1 };
     let run = |steps: &[i64]| {
         let limits = Limits { rate: Rate::Total(5), ..Limits::enterprise() };
-        let mut cloud = cloud(Switches { limits, neighbour: Some(neighbour.clone()), ..Switches::default() });
+        let mut cloud = cloud(Switches { limits, ..Switches::default() });
+        cloud.switches.neighbour = Some(neighbour.clone());
         cloud.advance(at(0));
-        steps.iter().for_each(|step| cloud.advance(at(*step)));
+        for step in steps {
+            cloud.advance(at(*step));
+        }
         // Late in the second, all four calls of the neighbour are before ours.
         let now = at(10) + SignedDuration::from_millis(999);
         let codes = [0, 1].map(|n| code(&mut cloud, now, &read(&n, at(10))));
@@ -453,7 +456,8 @@ fn a_neighbour_draws_on_the_quota_as_time_passes_and_however_it_is_looked_at() {
 fn a_neighbour_is_refused_what_we_took_before_it() {
     let limits = Limits { rate: Rate::Total(5), ..Limits::enterprise() };
     let neighbour = Neighbour { reads_per_second: 5, ..Neighbour::default() };
-    let mut cloud = cloud(Switches { limits, neighbour: Some(neighbour), ..Switches::default() });
+    let mut cloud = cloud(Switches { limits, ..Switches::default() });
+    cloud.switches.neighbour = Some(neighbour);
     for n in 0..3 {
         assert_eq!(code(&mut cloud, at(0), &read(&n, at(0))), "ok");
     }
@@ -548,7 +552,7 @@ fn a_person_s_starts_stand_in_the_ledger_too() {
 #[test]
 fn a_job_that_vanished_is_not_there_for_anybody() {
     let mut cloud = cloud(Switches::default());
-    cloud.switches.rules.course = super::jobs::Course::Vanishes(minutes(1));
+    cloud.switches.rules.course = Course::Vanishes(minutes(1));
     assert_eq!(code(&mut cloud, at(0), &start("a", at(0))), "ok");
     assert_eq!(code(&mut cloud, at(60), &read("b", at(60))), "ok");
     assert_eq!(code(&mut cloud, at(61), &read("c", at(61))), "500130 404");
@@ -561,7 +565,7 @@ fn a_forced_start_follows_its_own_rule_on_a_running_job() {
     let forced = |nonce: &str, t| start(nonce, at(t)).with(|call| call.body.push_str("&ForceToRerun=true"));
     assert_eq!(code(&mut cloud, at(0), &start("a", at(0))), "ok");
     assert_eq!(code(&mut cloud, at(5), &forced("b", 5)), "ok");
-    cloud.switches.rules.forced_rerun = super::jobs::ForcedRerun::StopFirst(Refusal::of("DIJob.StopFirst"));
+    cloud.switches.rules.forced_rerun = ForcedRerun::StopFirst(Refusal::of("DIJob.StopFirst"));
     assert_eq!(code(&mut cloud, at(9), &forced("c", 9)), "DIJob.StopFirst 400");
     let restarts: Vec<_> = cloud.ledger().executions(JOB).iter().map(|execution| execution.is_restart).collect();
     assert_eq!(restarts, [false, true]);

@@ -10,11 +10,15 @@
 //! |---|---|
 //! | `GET /_sim/ledger?from=N` | all requests from number N on |
 //! | `GET /_sim/executions/{job}` | starts and restarts of a job that calls caused |
+//! | `GET /_sim/by-hand/{job}` | starts and restarts of a job by a person's hand |
+//! | `GET /_sim/neighbours` | what each neighbour has drawn, by the account beside it |
+//! | `GET /_sim/profile` | the name of the profile in force |
 //! | `GET`, `PUT`, `PATCH /_sim/switches` | shows, replaces, or merges into the switches |
 //! | `POST /_sim/faults` | adds one fault to the switches |
 //! | `GET`, `POST`, `DELETE /_sim/jobs/{id}` | shows, changes or makes, removes a job |
 //! | `PUT`, `DELETE /_sim/keys/{id}` | sets a key from `{"secret": …, "account": …}`, removes it |
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
@@ -26,7 +30,7 @@ use serde_json::Value;
 
 use crate::core::gateway::Key;
 use crate::core::jobs::{Job, JobPatch};
-use crate::core::ledger::{Entry, Execution};
+use crate::core::ledger::{ByHand, Drawn, Entry, Execution};
 use crate::core::switches::{Fault, Switches};
 use crate::server::Shared;
 use crate::simulator::ACCOUNT;
@@ -37,6 +41,9 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/_sim/ledger", get(ledger))
         .route("/_sim/executions/{job}", get(executions))
+        .route("/_sim/by-hand/{job}", get(by_hand))
+        .route("/_sim/neighbours", get(neighbours))
+        .route("/_sim/profile", get(profile))
         .route("/_sim/switches", get(switches).put(put_switches).patch(patch_switches))
         .route("/_sim/faults", post(add_fault))
         .route("/_sim/jobs/{id}", get(job).post(put_job).delete(remove_job))
@@ -55,6 +62,18 @@ async fn ledger(State(cloud): Cloud, Query(From { from }): Query<From>) -> Json<
 
 async fn executions(State(cloud): Cloud, Path(job): Path<i64>) -> Json<Vec<Execution>> {
     Json(cloud.look(|cloud, _| cloud.ledger().executions(job).to_vec()))
+}
+
+async fn by_hand(State(cloud): Cloud, Path(job): Path<i64>) -> Json<Vec<ByHand>> {
+    Json(cloud.look(|cloud, _| cloud.ledger().by_hand(job).to_vec()))
+}
+
+async fn neighbours(State(cloud): Cloud) -> Json<BTreeMap<String, Drawn>> {
+    Json(cloud.look(|cloud, _| cloud.ledger().neighbours().clone()))
+}
+
+async fn profile(State(cloud): Cloud) -> String {
+    cloud.look(|cloud, _| cloud.switches.profile_name())
 }
 
 async fn switches(State(cloud): Cloud) -> Json<Switches> {

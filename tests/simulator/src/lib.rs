@@ -23,8 +23,12 @@ mod simulator;
 
 pub use crate::core::answer::{Hint, Oddity, Refusal};
 pub use crate::core::gateway::Key;
-pub use crate::core::jobs::{Console, Course, Effect, Job, JobPatch, JobRules, JobStatus, StartOnRunning, StartedTime};
-pub use crate::core::ledger::{Entry, Execution, Fate, Ledger, Verdict};
-pub use crate::core::switches::{Behaviour, Denial, Fault, NonceScope, Permissions, Response, Switches, When};
+pub use crate::core::jobs::{
+    Console, Course, Effect, ForcedRerun, Job, JobPatch, JobRules, JobStatus, StartOnRunning, StartedTime,
+};
+pub use crate::core::ledger::{ByHand, Drawn, Entry, Execution, Fate, Ledger, Verdict};
+pub use crate::core::switches::{
+    Behaviour, Denial, Failures, Fault, Neighbour, NonceScope, Permissions, Response, Switches, When,
+};
 pub use crate::core::throttle::{DayTurn, Limits, Rate, Window};
 pub use crate::simulator::{ACCOUNT, Settings, Simulator};

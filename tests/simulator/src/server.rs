@@ -9,7 +9,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Extension, State};
@@ -23,6 +23,7 @@ use hyper_util::service::TowerToHyperService;
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
@@ -181,36 +182,57 @@ fn response(reply: Reply) -> Response {
             headers.insert(name, value);
         }
     }
-    let body = match reply.cut {
-        None => Body::from(reply.body),
-        Some(after) => Body::new(CutBody::new(reply.body, after)),
+    let body = match (reply.cut, reply.bytes_per_second) {
+        (None, None) => Body::from(reply.body),
+        (cut, pace) => Body::new(OddBody::new(reply.body, cut, pace)),
     };
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, headers, body).into_response()
 }
 
-/// A body that declares its whole length and breaks off before.
-struct CutBody {
-    head: Option<Bytes>,
+/// A body that declares its whole length, and trickles, or breaks off before its end.
+struct OddBody {
+    rest: Bytes,
     declared: u64,
+    is_cut: bool,
     is_flushed: bool,
+    /// Bytes in one step, and the pause before each.
+    step: usize,
+    pause: Option<Interval>,
 }
 
-impl CutBody {
-    fn new(mut body: Vec<u8>, after: usize) -> Self {
+/// Short enough that a pace looks even to a client.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl OddBody {
+    fn new(mut body: Vec<u8>, cut: Option<usize>, bytes_per_second: Option<u32>) -> Self {
         let declared = u64::try_from(body.len()).unwrap_or(u64::MAX);
-        body.truncate(after);
-        Self { head: Some(Bytes::from(body)), declared, is_flushed: false }
+        body.truncate(cut.unwrap_or(usize::MAX));
+        let pause = bytes_per_second.map(|pace| {
+            // Below ten bytes a second a step is one byte, and the pause longer.
+            let mut pause = interval(if pace >= 10 { PAUSE } else { Duration::from_secs(1) / pace.max(1) });
+            pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            pause
+        });
+        let step = bytes_per_second.map_or(usize::MAX, |pace| usize::try_from(pace / 10).unwrap_or(1).max(1));
+        Self { rest: Bytes::from(body), declared, is_cut: cut.is_some(), is_flushed: false, step, pause }
     }
 }
 
-impl http_body::Body for CutBody {
+impl http_body::Body for OddBody {
     type Data = Bytes;
     type Error = std::io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if let Some(head) = self.head.take() {
-            return Poll::Ready(Some(Ok(Frame::data(head))));
+        if !self.rest.is_empty() {
+            if let Some(pause) = &mut self.pause {
+                std::task::ready!(pause.poll_tick(cx));
+            }
+            let step = self.step.min(self.rest.len());
+            return Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(step)))));
+        }
+        if !self.is_cut {
+            return Poll::Ready(None);
         }
         if !self.is_flushed {
             // One turn of the loop, in which what was given is written out before the connection breaks.

@@ -226,6 +226,25 @@ fn a_cut_body_ends_before_its_declared_length() {
 }
 
 #[test]
+fn a_body_can_end_after_some_bytes_or_trickle_or_be_a_bomb() {
+    let simulator = simulator();
+    simulator.next_calls(1, None, Behaviour::odd(Oddity::CutAfter { bytes: 5 }));
+    assert_eq!(start(&simulator, "a").unwrap().body.len(), 5);
+    simulator.next_calls(1, None, Behaviour::odd(Oddity::Gzip { bytes: 1_000_000 }));
+    let bomb = start(&simulator, "b").unwrap();
+    assert_eq!((bomb.header("content-encoding"), bomb.body.len() < 10_000), (Some("gzip"), true));
+
+    simulator.next_calls(1, None, Behaviour::odd(Oddity::Slow { bytes_per_second: 400 }));
+    let begun = simulator.now();
+    let slow = start(&simulator, "c").unwrap();
+    let declared: usize = slow.header("content-length").unwrap().parse().unwrap();
+    assert_eq!((slow.body.len(), slow.json()["RequestId"].is_string()), (declared, true));
+    // The first step comes at once; each further one waits.
+    let least = SignedDuration::from_millis(100) * i32::try_from((declared - 1) / 40).unwrap();
+    assert!(least.is_positive() && simulator.now().duration_since(begun) >= least);
+}
+
+#[test]
 fn two_calls_on_one_connection_bear_its_number() {
     let simulator = simulator();
     let keep = |nonce: &str| call(&simulator, "GetDIJob", nonce, "secret").replace("connection: close\r\n", "");
@@ -267,6 +286,15 @@ fn the_admin_endpoint_can_do_what_the_api_can() {
     assert_eq!((ledger.as_array().unwrap().len(), &ledger[0]["nonce"]), (2, &json!("b")));
     assert!(!ledger.to_string().contains("rotated"));
     assert_eq!(admin(&simulator, "GET", &format!("executions/{JOB}"), &json!(null)).json(), json!([]));
+
+    let neighbour = json!({"neighbour": {"readsPerSecond": 1000}});
+    assert_eq!(admin(&simulator, "PATCH", "switches", &neighbour).status, 200);
+    admin(&simulator, "POST", &format!("jobs/{JOB}"), &json!({"console": "start"}));
+    let by_hand = admin(&simulator, "GET", &format!("by-hand/{JOB}"), &json!(null)).json();
+    assert_eq!((by_hand.as_array().unwrap().len(), &by_hand[0]["isRestart"]), (1, &json!(false)));
+    assert_eq!(admin(&simulator, "GET", "neighbours", &json!(null)).json(), json!({}), "no key, no neighbour");
+    simulator.switch(|switches| *switches = Switches { nonce_memory: None, ..Switches::default() });
+    assert_eq!(admin(&simulator, "GET", "profile", &json!(null)).body, b"nonce-memory=off");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::gzip::packed_run;
+
 /// An error answer: its code decides, message and status follow from the code where they are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -74,6 +76,7 @@ fn usual(code: &str) -> (u16, &'static str) {
         "InternalError.System" | "InternalError.UserId.Missing" => {
             (500, "An internal system error occurred. Try again later.")
         }
+        "403030" => (403, "The RAM user has no permission for this operation."),
         "500130" => (404, "The data integration job does not exist."),
         "InvalidAction.NotFound" | "InvalidApi.NotFound" => {
             (404, "Specified api is not found, please check your url and method.")
@@ -102,6 +105,8 @@ pub enum Hint {
     RetryAfter(Option<i64>),
     /// `x-ratelimit-user`, the older form.
     RateLimit(Option<i64>),
+    /// `x-ratelimit-user-api`, its twin.
+    RateLimitApi(Option<i64>),
     /// Any header with any value, garbage too.
     Header {
         /// Its name.
@@ -118,13 +123,15 @@ impl Hint {
         match self {
             Self::None => None,
             Self::RetryAfter(millis) => Some(("x-acs-retry-after".to_owned(), millis.unwrap_or(asked).to_string())),
-            Self::RateLimit(millis) => {
-                let left = millis.unwrap_or(asked);
-                Some(("x-ratelimit-user".to_owned(), format!("Limit:0,Remain:0,TimeLeft:{left},Reset:0")))
-            }
+            Self::RateLimit(millis) => Some(("x-ratelimit-user".to_owned(), older(millis.unwrap_or(asked)))),
+            Self::RateLimitApi(millis) => Some(("x-ratelimit-user-api".to_owned(), older(millis.unwrap_or(asked)))),
             Self::Header { name, value } => Some((name.clone(), value.clone())),
         }
     }
+}
+
+fn older(left: i64) -> String {
+    format!("Limit:0,Remain:0,TimeLeft:{left},Reset:0")
 }
 
 /// A body that no client should trust.
@@ -137,10 +144,30 @@ pub enum Oddity {
     Truncated,
     /// The right head, half the body, then the connection is closed.
     Cut,
+    /// The right head, so many bytes of the body, then the connection is closed.
+    CutAfter {
+        /// Bytes of the body that are sent.
+        bytes: usize,
+    },
+    /// All of the right answer, but its body trickles.
+    Slow {
+        /// Bytes of the body a second; at least 1.
+        bytes_per_second: u32,
+    },
     /// The right JSON with so many bytes of padding in a field more.
     Huge {
         /// Bytes of padding.
         bytes: usize,
+    },
+    /// The same under `Content-Encoding: gzip`: small on the wire.
+    Gzip {
+        /// Bytes of padding once unpacked.
+        bytes: usize,
+    },
+    /// The right body under another name.
+    ContentType {
+        /// What the head says it is.
+        content_type: String,
     },
     /// A page of HTML, as proxies write it.
     Html {
@@ -171,9 +198,22 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Close the connection after so many bytes of the body.
     pub cut: Option<usize>,
+    /// Send no more bytes of the body a second than so many. Absent: all at once.
+    pub bytes_per_second: Option<u32>,
 }
 
 impl Reply {
+    /// What a client can have of the body so long after its head, and whether that is the end, good or bad.
+    #[must_use]
+    pub fn body_after(&self, elapsed: SignedDuration) -> (&[u8], bool) {
+        let end = self.cut.unwrap_or(self.body.len()).min(self.body.len());
+        let sent = self.bytes_per_second.map_or(end, |pace| {
+            let bytes = elapsed.as_nanos().max(0) * i128::from(pace.max(1)) / 1_000_000_000;
+            usize::try_from(bytes).unwrap_or(usize::MAX).min(end)
+        });
+        (self.body.get(..sent).unwrap_or_default(), sent == end)
+    }
+
     /// The value of a header, by its lower-case name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -242,13 +282,21 @@ impl Letterhead<'_> {
             Oddity::Malformed => self.reply(200, JSON, b"{\"RequestId\" \"no colon\",}".to_vec()),
             Oddity::Truncated => Reply { body: right.body.get(..half).unwrap_or_default().to_vec(), ..right },
             Oddity::Cut => Reply { cut: Some(half), ..right },
+            Oddity::CutAfter { bytes } => Reply { cut: Some(*bytes), ..right },
+            Oddity::Slow { bytes_per_second } => Reply { bytes_per_second: Some(*bytes_per_second), ..right },
             Oddity::Huge { bytes } => {
-                let mut body = b"{\"Padding\":\"".to_vec();
+                let mut body = PADDING.to_vec();
                 body.resize(body.len() + bytes, b'x');
-                body.extend_from_slice(b"\",");
-                body.extend_from_slice(right.body.get(1..).unwrap_or_default());
+                body.extend_from_slice(&after_padding(&right));
                 Reply { body, ..right }
             }
+            Oddity::Gzip { bytes } => {
+                let body = packed_run(PADDING, *bytes, &after_padding(&right));
+                let mut reply = Reply { body, ..right };
+                reply.headers.push(("content-encoding".to_owned(), "gzip".to_owned()));
+                reply
+            }
+            Oddity::ContentType { content_type } => self.reply(right.status, content_type, right.body),
             Oddity::Html { status } => self.html(*status),
             Oddity::Empty => self.reply(200, JSON, Vec::new()),
             Oddity::Raw { status, content_type, body } => self.reply(*status, content_type, body.clone().into_bytes()),
@@ -268,11 +316,17 @@ impl Letterhead<'_> {
         headers.extend(
             DateTimePrinter::new().timestamp_to_rfc9110_string(&self.date).ok().map(|date| ("date".to_owned(), date)),
         );
-        Reply { status, headers, body, cut: None }
+        Reply { status, headers, body, cut: None, bytes_per_second: None }
     }
 }
 
 const JSON: &str = "application/json;charset=utf-8";
+const PADDING: &[u8] = b"{\"Padding\":\"";
+
+/// What closes the padding and goes on with the right answer, whose own brace is gone.
+fn after_padding(right: &Reply) -> Vec<u8> {
+    [b"\",", right.body.get(1..).unwrap_or_default()].concat()
+}
 
 #[cfg(test)]
 mod tests {
@@ -308,6 +362,8 @@ mod tests {
         let wait = SignedDuration::from_micros(200_500);
         assert_eq!(Hint::RetryAfter(None).header(wait).unwrap().1, "201");
         assert!(Hint::RateLimit(None).header(wait).unwrap().1.contains("TimeLeft:201,"));
+        let twin = ("x-ratelimit-user-api".to_owned(), "Limit:0,Remain:0,TimeLeft:7,Reset:0".to_owned());
+        assert_eq!(Hint::RateLimitApi(Some(7)).header(wait), Some(twin));
     }
 
     #[test]
@@ -319,5 +375,32 @@ mod tests {
         assert!(huge.body.len() > 2_000_000);
         assert_eq!(body(&huge)["RequestId"], "R-1");
         assert_eq!(HEAD.odd(&Oddity::Html { status: 502 }, right).status, 502);
+    }
+
+    #[test]
+    fn a_slow_or_cut_body_is_there_as_far_as_time_and_cut_let_it() {
+        let right = HEAD.success(json!({}));
+        let whole = right.body.clone();
+        assert_eq!(right.body_after(SignedDuration::ZERO), (whole.as_slice(), true));
+        let cut = HEAD.odd(&Oddity::CutAfter { bytes: 7 }, right.clone());
+        assert_eq!(cut.body_after(SignedDuration::ZERO), (&whole[..7], true));
+        let mut slow = HEAD.odd(&Oddity::Slow { bytes_per_second: 10 }, right.clone());
+        let after = |millis| SignedDuration::from_millis(millis);
+        assert_eq!(slow.body_after(after(0)), (&whole[..0], false));
+        assert_eq!(slow.body_after(after(499)), (&whole[..4], false));
+        assert_eq!(slow.body_after(after(100_000)), (whole.as_slice(), true));
+        slow.cut = Some(3);
+        assert_eq!(slow.body_after(after(100_000)), (&whole[..3], true));
+    }
+
+    #[test]
+    fn a_bomb_is_small_on_the_wire_and_a_wrong_name_leaves_the_body() {
+        let right = HEAD.success(json!({}));
+        let bomb = HEAD.odd(&Oddity::Gzip { bytes: 2_000_000 }, right.clone());
+        assert_eq!(bomb.header("content-encoding"), Some("gzip"));
+        assert!(bomb.body.len() < 20_000, "{}", bomb.body.len());
+        assert!(bomb.body.starts_with(&[0x1F, 0x8B, 8]));
+        let named = HEAD.odd(&Oddity::ContentType { content_type: "text/xml".to_owned() }, right.clone());
+        assert_eq!((named.header("content-type"), &named.body), (Some("text/xml"), &right.body));
     }
 }

@@ -17,8 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::answer::{Hint, Refusal};
 use super::signature::{Parameters, verify};
-use super::switches::{Denial, NonceScope, Permissions, Switches};
-use super::throttle::Throttle;
+use super::switches::{Denial, Neighbour, NonceScope, Permissions, Switches};
+use super::throttle::{Day, Throttle};
 
 /// What a call asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +96,8 @@ pub struct Counts {
 pub struct Gateway {
     nonces: Nonces,
     throttles: BTreeMap<(String, &'static str), Throttle>,
-    /// Per account the number of the day and its calls.
-    days: BTreeMap<String, (i64, u32)>,
+    /// The calls of each account on its day.
+    days: BTreeMap<String, Day>,
 }
 
 impl Gateway {
@@ -120,7 +120,7 @@ impl Gateway {
         let key_id = required(parameters, "AccessKeyId")?;
         let key = keys.get(key_id).ok_or_else(|| Refusal::of("InvalidAccessKeyId.NotFound"))?;
         check_signature(method, parameters, &key.secret)?;
-        counts.day = Some(self.count_day(&key.account, switches.limits.day_turn.day(clock)));
+        counts.day = Some(self.count_day(clock, &key.account, switches));
         check_signed_time(clock, required(parameters, "Timestamp")?, switches.signature_age)?;
         let nonce = match switches.nonce_scope {
             NonceScope::PerKey => format!("{key_id} {}", required(parameters, "SignatureNonce")?),
@@ -129,7 +129,7 @@ impl Gateway {
         if self.nonces.is_used(clock, &nonce, switches.nonce_memory) {
             return Err(Refusal::of("SignatureNonceUsed").into());
         }
-        let turn = self.check_rate(clock, &key.account, operation, switches, counts);
+        let turn = self.check_rate(clock, &key.account, operation.is_write(), switches, counts);
         if switches.throttled_burns_nonce || (turn.is_ok() && !is_throttled_anyway) {
             self.nonces.burn(clock, nonce);
         }
@@ -142,23 +142,41 @@ impl Gateway {
         }
     }
 
-    fn count_day(&mut self, account: &str, today: i64) -> u32 {
-        let (day, calls) = self.days.entry(account.to_owned()).or_default();
-        *calls = if *day == today { calls.saturating_add(1) } else { 1 };
-        *day = today;
-        *calls
+    /// The calls of a neighbour of `account` that fell due after `from` and not after `to`, in order. `tell` hears of each
+    /// whether it was refused.
+    pub fn draw(
+        &mut self,
+        (from, to): (Timestamp, Timestamp),
+        account: &str,
+        neighbour: &Neighbour,
+        switches: &Switches,
+        mut tell: impl FnMut(bool),
+    ) {
+        let of = |pace, is_write| even(from, to, pace).map(move |at| (at, is_write));
+        let mut calls: Vec<_> =
+            of(neighbour.reads_per_second, false).chain(of(neighbour.writes_per_second, true)).collect();
+        calls.sort_unstable();
+        for (at, is_write) in calls {
+            let clock = at + switches.clock_offset;
+            let mut counts = Counts { day: Some(self.count_day(clock, account, switches)), window: None };
+            tell(self.check_rate(clock, account, is_write, switches, &mut counts).is_err());
+        }
+    }
+
+    fn count_day(&mut self, clock: Timestamp, account: &str, switches: &Switches) -> u32 {
+        self.days.entry(account.to_owned()).or_default().count(clock, switches.limits.day_turn)
     }
 
     fn check_rate(
         &mut self,
         clock: Timestamp,
         account: &str,
-        operation: Operation,
+        is_write: bool,
         switches: &Switches,
         counts: &mut Counts,
     ) -> Result<(), Stopped> {
         let limits = &switches.limits;
-        if let Some((class, limit)) = limits.class(operation.is_write()) {
+        if let Some((class, limit)) = limits.class(is_write) {
             let throttle = self.throttles.entry((account.to_owned(), class)).or_default();
             let turn = throttle.call(clock, limit, limits);
             counts.window = Some(turn.count);
@@ -171,6 +189,16 @@ impl Gateway {
             _ => Ok(()),
         }
     }
+}
+
+/// The times after `from` and not after `to` of a client that calls so often a second.
+fn even(from: Timestamp, to: Timestamp, pace: u32) -> impl Iterator<Item = Timestamp> {
+    const SECOND: i128 = 1_000_000_000;
+    let pace = i128::from(pace);
+    let calls_until = |at: Timestamp| (at.as_nanosecond() * pace).div_euclid(SECOND);
+    // Rounded up to the nanosecond, so that the call with this number is not before its time.
+    let time = move |n: i128| Timestamp::from_nanosecond((n * SECOND + pace - 1).div_euclid(pace)).ok();
+    (calls_until(from) + 1..=calls_until(to)).filter_map(time)
 }
 
 fn known_operation(method: &str, parameters: &Parameters, permissions: Permissions) -> Result<Operation, Stopped> {
@@ -218,6 +246,7 @@ fn check_signed_time(clock: Timestamp, text: &str, age: Option<SignedDuration>) 
 fn deny(denial: Denial) -> Stopped {
     match denial {
         Denial::Forbidden => Refusal::of("Forbidden.RAM").into(),
+        Denial::Numeric => Refusal::of("403030").into(),
         Denial::Html => Stopped::Html(404),
     }
 }

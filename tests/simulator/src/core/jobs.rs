@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::answer::Refusal;
+pub use super::rules::{Course, ForcedRerun, JobRules, StartOnRunning, StartedTime};
 
 /// `JobStatus` of API page 1.4.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,83 +66,8 @@ impl From<JobStatus> for String {
     }
 }
 
-/// What `StartDIJob` does to a job that is running, starting or stopping.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum StartOnRunning {
-    /// Nothing, and says that it succeeded.
-    #[default]
-    NoOp,
-    /// Nothing, and says so. The real code is unknown.
-    Error(Refusal),
-    /// Starts it anew.
-    Restart,
-}
-
-/// When `StartedTime` shows a start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum StartedTime {
-    /// At once, with the time of the start.
-    #[default]
-    AtAccept,
-    /// When the job has left its starting phase, with that time.
-    WhenRunning,
-    /// So long after the start, with the time of the start.
-    Lagging(SignedDuration),
-    /// Never: the field is not in the answer.
-    Absent,
-}
-
-/// How a started job goes on once its starting phase is over.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Course {
-    /// It runs.
-    #[default]
-    Runs,
-    /// It is `Failed` without ever having been seen `Running`.
-    Fails {
-        /// `ErrorMessage` of the answer.
-        message: String,
-    },
-    /// It runs for so long, then it is `Finished`.
-    Finishes(SignedDuration),
-}
-
-/// How jobs behave.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct JobRules {
-    /// A start on a job that is not at rest.
-    pub start_on_running: StartOnRunning,
-    /// When `StartedTime` moves.
-    pub started_time: StartedTime,
-    /// Length of the starting phase.
-    pub running_after: SignedDuration,
-    /// Status during the starting phase; absent: the one before the start.
-    pub starting_word: Option<String>,
-    /// What follows the starting phase.
-    pub course: Course,
-    /// Time between `Stopping` and rest.
-    pub stopped_after: SignedDuration,
-    /// The word for rest after a stop: `Stopped` or `Stop`.
-    pub stopped_word: String,
-}
-
-impl Default for JobRules {
-    fn default() -> Self {
-        Self {
-            start_on_running: StartOnRunning::NoOp,
-            started_time: StartedTime::AtAccept,
-            running_after: SignedDuration::from_secs(1),
-            starting_word: None,
-            course: Course::Runs,
-            stopped_after: SignedDuration::from_secs(1),
-            stopped_word: "Stopped".to_owned(),
-        }
-    }
-}
+/// How long a job remembers what it was: longer than any sensible [`JobRules::read_lag`].
+const MEMORY: SignedDuration = SignedDuration::from_hours(1);
 
 /// One DI job, as it is at the time of the look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -163,8 +89,14 @@ pub struct Job {
     pub error_message: Option<String>,
     /// `CreatedTime`, Unix seconds.
     pub created_time: i64,
+    /// Whether it has ceased to exist.
+    #[serde(skip)]
+    pub(crate) is_gone: bool,
     #[serde(skip)]
     to_come: Vec<(Timestamp, Change)>,
+    /// What a look saw from each of these times on; oldest first.
+    #[serde(skip)]
+    past: Vec<(Timestamp, Look)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +104,15 @@ enum Change {
     Status(JobStatus),
     Fail(String),
     ShowStart(i64),
+    Vanish,
+}
+
+/// What a look sees move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    status: JobStatus,
+    started_time: Option<i64>,
+    error_message: Option<String>,
 }
 
 /// A change of a job by hand. Absent fields stay as they are.
@@ -200,6 +141,8 @@ pub struct JobPatch {
 pub enum Console {
     /// Starts it, by the same rules as a call.
     Start,
+    /// Starts it with `ForceToRerun`, by the same rules as a call.
+    Rerun,
     /// Stops it.
     Stop,
 }
@@ -222,7 +165,7 @@ impl Job {
     /// A job that never ran.
     #[must_use]
     pub fn new(id: i64, now: Timestamp) -> Self {
-        Self {
+        let mut job = Self {
             id,
             account: None,
             name: format!("job_{id}"),
@@ -231,33 +174,43 @@ impl Job {
             started_time: None,
             error_message: None,
             created_time: now.as_second(),
+            is_gone: false,
             to_come: Vec::new(),
-        }
+            past: Vec::new(),
+        };
+        job.remember(now);
+        job
     }
 
     /// Lets happen all that is due until `now`.
     pub fn advance(&mut self, now: Timestamp) {
         while self.to_come.first().is_some_and(|(at, _)| *at <= now) {
-            match self.to_come.remove(0).1 {
+            let (at, change) = self.to_come.remove(0);
+            match change {
                 Change::Status(status) => self.status = status,
                 Change::Fail(message) => {
                     self.status = JobStatus::Failed;
                     self.error_message = Some(message);
                 }
                 Change::ShowStart(seconds) => self.started_time = Some(seconds),
+                Change::Vanish => self.is_gone = true,
             }
+            self.remember(at);
         }
     }
 
     /// What a start would do now, without doing it.
     #[must_use]
-    pub fn effect_of_start(&self, rules: &JobRules) -> Effect {
-        let is_moving = self.to_come.iter().any(|(_, change)| match change {
-            Change::Status(_) | Change::Fail(_) => true,
-            Change::ShowStart(_) => false,
-        });
+    pub fn effect_of_start(&self, rules: &JobRules, forced: bool) -> Effect {
+        let is_moving = self.to_come.iter().any(|(_, change)| change.is_move());
         if !is_moving && !matches!(self.status, JobStatus::Running | JobStatus::Stopping) {
             return Effect::Started;
+        }
+        if forced {
+            return match &rules.forced_rerun {
+                ForcedRerun::Accepted => Effect::Restarted,
+                ForcedRerun::StopFirst(refusal) => Effect::Refused(refusal.clone()),
+            };
         }
         match &rules.start_on_running {
             StartOnRunning::NoOp => Effect::NoOp,
@@ -267,9 +220,9 @@ impl Job {
     }
 
     /// Starts the job at `now`, if the rules let it.
-    pub fn start(&mut self, now: Timestamp, rules: &JobRules) -> Effect {
+    pub fn start(&mut self, now: Timestamp, rules: &JobRules, forced: bool) -> Effect {
         self.advance(now);
-        let effect = self.effect_of_start(rules);
+        let effect = self.effect_of_start(rules, forced);
         if !matches!(effect, Effect::Started | Effect::Restarted) {
             return effect;
         }
@@ -286,6 +239,10 @@ impl Job {
                 self.plan(running_at, Change::Status(JobStatus::Running));
                 self.plan(running_at + *after, Change::Status(JobStatus::Finished));
             }
+            Course::Vanishes(after) => {
+                self.plan(running_at, Change::Status(JobStatus::Running));
+                self.plan(running_at + *after, Change::Vanish);
+            }
         }
         match rules.started_time {
             StartedTime::AtAccept => self.started_time = Some(now.as_second()),
@@ -293,6 +250,7 @@ impl Job {
             StartedTime::Lagging(lag) => self.plan(now + lag, Change::ShowStart(now.as_second())),
             StartedTime::Absent => {}
         }
+        self.remember(now);
         self.advance(now);
         effect
     }
@@ -302,12 +260,13 @@ impl Job {
         self.advance(now);
         self.cancel_moves();
         self.status = JobStatus::Stopping;
+        self.remember(now);
         self.plan(now + rules.stopped_after, Change::Status(JobStatus::Stopped));
         self.advance(now);
     }
 
-    /// Changes the job by hand.
-    pub fn patch(&mut self, now: Timestamp, patch: &JobPatch, rules: &JobRules) {
+    /// Changes the job by hand. Returns what a person's start did, if there was one.
+    pub fn patch(&mut self, now: Timestamp, patch: &JobPatch, rules: &JobRules) -> Option<Effect> {
         let JobPatch { account, name, project_id, status, started_time, error_message, console } = patch.clone();
         self.advance(now);
         if let Some(status) = status {
@@ -319,18 +278,24 @@ impl Job {
         self.project_id = project_id.unwrap_or(self.project_id);
         self.started_time = started_time.or(self.started_time);
         self.error_message = error_message.or(self.error_message.take());
+        self.remember(now);
         match console {
-            Some(Console::Start) => drop(self.start(now, rules)),
-            Some(Console::Stop) => self.stop(now, rules),
-            None => {}
+            Some(Console::Start) => Some(self.start(now, rules, false)),
+            Some(Console::Rerun) => Some(self.start(now, rules, true)),
+            Some(Console::Stop) => {
+                self.stop(now, rules);
+                None
+            }
+            None => None,
         }
     }
 
-    /// `Data` of `GetDIJob`, 2020-05-18.
+    /// `Data` of `GetDIJob`, 2020-05-18, as a read at `now` is told.
     #[must_use]
-    pub fn data(&self, rules: &JobRules, caller: &str) -> Value {
-        let is_stopped = self.status == JobStatus::Stopped;
-        let word = if is_stopped { rules.stopped_word.clone() } else { self.status.clone().into() };
+    pub fn data(&self, now: Timestamp, rules: &JobRules, caller: &str) -> Value {
+        let Look { status, started_time, error_message } = self.seen(now, rules.read_lag);
+        let is_stopped = status == JobStatus::Stopped;
+        let word = if is_stopped { rules.stopped_word.clone() } else { status.into() };
         let mut data = json!({
             "DIJobId": self.id,
             "JobName": self.name,
@@ -343,17 +308,43 @@ impl Job {
             "CreatedUid": self.account.as_deref().unwrap_or(caller),
             "RunStats": {},
         });
-        let started = self.started_time.filter(|_| rules.started_time != StartedTime::Absent);
+        let started = started_time.filter(|_| rules.started_time != StartedTime::Absent);
         if let Some(fields) = data.as_object_mut() {
             if let Some(seconds) = started {
                 fields.insert("StartedTime".to_owned(), json!(seconds));
                 fields.insert("StartedUid".to_owned(), json!(self.account.as_deref().unwrap_or(caller)));
             }
-            if let Some(message) = &self.error_message {
+            if let Some(message) = error_message {
                 fields.insert("ErrorMessage".to_owned(), json!(message));
+            }
+            if rules.hides_project {
+                fields.remove("ProjectId");
             }
         }
         data
+    }
+
+    /// The job as it was when the copy that reads are answered from was made.
+    fn seen(&self, now: Timestamp, lag: SignedDuration) -> Look {
+        let age = now.as_nanosecond().checked_rem_euclid(lag.as_nanos()).unwrap_or_default();
+        let made = now.as_nanosecond() - age;
+        let known = self.past.iter().rfind(|(at, _)| at.as_nanosecond() <= made).or(self.past.first());
+        known.map_or_else(|| self.look(), |(_, look)| look.clone())
+    }
+
+    fn look(&self) -> Look {
+        let Self { status, started_time, error_message, .. } = self;
+        Look { status: status.clone(), started_time: *started_time, error_message: error_message.clone() }
+    }
+
+    fn remember(&mut self, at: Timestamp) {
+        let look = self.look();
+        if self.past.last().is_some_and(|(_, last)| *last == look) {
+            return;
+        }
+        self.past.push((at, look));
+        let old = self.past.iter().skip(1).take_while(|(later, _)| at.duration_since(*later) > MEMORY).count();
+        self.past.drain(..old);
     }
 
     fn plan(&mut self, at: Timestamp, change: Change) {
@@ -363,10 +354,16 @@ impl Job {
 
     /// A lagging `StartedTime` still shows: it tells of a start that happened.
     fn cancel_moves(&mut self) {
-        self.to_come.retain(|(_, change)| match change {
-            Change::Status(_) | Change::Fail(_) => false,
-            Change::ShowStart(_) => true,
-        });
+        self.to_come.retain(|(_, change)| !change.is_move());
+    }
+}
+
+impl Change {
+    fn is_move(&self) -> bool {
+        match self {
+            Self::Status(_) | Self::Fail(_) | Self::Vanish => true,
+            Self::ShowStart(_) => false,
+        }
     }
 }
 

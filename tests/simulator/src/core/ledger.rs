@@ -55,6 +55,8 @@ pub enum Fate {
 pub struct Entry {
     /// Place in the ledger, from 0.
     pub seq: u64,
+    /// The request that this is a copy of, which the network made.
+    pub copy_of: Option<u64>,
     /// The connection that it came on; equal for requests on one connection.
     pub connection: u64,
     /// When its head was there.
@@ -113,11 +115,33 @@ pub struct Execution {
     pub is_restart: bool,
 }
 
+/// A start or restart by a person's hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByHand {
+    /// When.
+    pub at: Timestamp,
+    /// Whether it hit a job that was not at rest.
+    pub is_restart: bool,
+}
+
+/// The calls of a neighbour so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drawn {
+    /// All.
+    pub calls: u64,
+    /// Those that the limits refused.
+    pub refused: u64,
+}
+
 /// All requests since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     entries: Vec<Entry>,
     executions: BTreeMap<i64, Vec<Execution>>,
+    by_hand: BTreeMap<i64, Vec<ByHand>>,
+    neighbours: BTreeMap<String, Drawn>,
 }
 
 impl Ledger {
@@ -141,6 +165,34 @@ impl Ledger {
     #[must_use]
     pub fn executions(&self, job: i64) -> &[Execution] {
         self.executions.get(&job).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Starts and restarts of this job by a person's hand, in the order of happening.
+    #[must_use]
+    pub fn by_hand(&self, job: i64) -> &[ByHand] {
+        self.by_hand.get(&job).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// What the neighbour of this account has drawn so far.
+    #[must_use]
+    pub fn neighbour(&self, account: &str) -> Drawn {
+        self.neighbours.get(account).copied().unwrap_or_default()
+    }
+
+    /// What each neighbour has drawn so far, by the account beside it.
+    #[must_use]
+    pub fn neighbours(&self) -> &BTreeMap<String, Drawn> {
+        &self.neighbours
+    }
+
+    pub(crate) fn drew(&mut self, account: &str, is_refused: bool) {
+        let drawn = self.neighbours.entry(account.to_owned()).or_default();
+        drawn.calls += 1;
+        drawn.refused += u64::from(is_refused);
+    }
+
+    pub(crate) fn moved_by_hand(&mut self, job: i64, start: ByHand) {
+        self.by_hand.entry(job).or_default().push(start);
     }
 
     pub(crate) fn open(&mut self, entry: impl FnOnce(u64) -> Entry) -> u64 {

@@ -13,13 +13,17 @@
 
 pub mod answer;
 pub mod gateway;
+mod gzip;
 pub mod jobs;
 pub mod ledger;
+mod parameters;
+pub mod profile;
+pub mod rules;
 pub mod signature;
 pub mod switches;
 pub mod throttle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -27,9 +31,10 @@ use serde_json::{Value, json};
 use answer::{Letterhead, Refusal, Reply};
 use gateway::{Counts, Gateway, Key, Operation, Passed, Stopped, required};
 use jobs::{Effect, Job, JobPatch, Jobs};
-use ledger::{Entry, Execution, Fate, Ledger, Verdict, without_secrets};
+use ledger::{ByHand, Entry, Execution, Fate, Ledger, Verdict, without_secrets};
+use parameters::{drawn, forced, offset, parse, request_id};
 use signature::{Malformed, Parameters};
-use switches::{Behaviour, Response, Switches, When};
+use switches::{Behaviour, Response, Switches};
 
 /// One request as it came over the wire.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +90,7 @@ struct Start {
 #[derive(Debug)]
 enum Due {
     Arrive { seq: u64, request: Box<Request>, behaviour: Box<Behaviour> },
+    Copy { of: u64, request: Box<Request> },
     Execute(Start),
 }
 
@@ -100,6 +106,8 @@ pub struct Cloud {
     agenda: BTreeMap<(Timestamp, u64), Due>,
     planned: u64,
     seed: u64,
+    /// Until when the neighbours have called.
+    drawn_until: Option<Timestamp>,
 }
 
 impl Cloud {
@@ -115,23 +123,50 @@ impl Cloud {
             agenda: BTreeMap::new(),
             planned: 0,
             seed,
+            drawn_until: None,
         }
     }
 
     /// Takes in one request, whole at `now`.
     pub fn receive(&mut self, now: Timestamp, request: Request) -> Answer {
         self.advance(now);
-        let parameters = parse(&request).unwrap_or_default();
+        let (seq, behaviour) = self.enter(now, &request, None);
+        let (after, withheld) = (behaviour.answer_after, behaviour.answer.withheld());
+        if let Some(later) = behaviour.copy_after {
+            self.plan(now + later, Due::Copy { of: seq, request: Box::new(request.clone()) });
+        }
+        let outgoing = match behaviour.arrive.delay(drawn(self.seed, seq)) {
+            Some(SignedDuration::ZERO) => {
+                let reply = self.serve(now, seq, &request, &behaviour);
+                withheld.unwrap_or(Outgoing::Reply(reply))
+            }
+            Some(delay) => {
+                let due = Due::Arrive { seq, request: Box::new(request), behaviour: Box::new(behaviour) };
+                self.plan(now + delay, due);
+                withheld.unwrap_or(Outgoing::Hang)
+            }
+            None => withheld.unwrap_or(Outgoing::Hang),
+        };
+        Answer { seq, after, outgoing }
+    }
+
+    /// Opens the entry of a request, and tells how it is treated.
+    fn enter(&mut self, now: Timestamp, request: &Request, copy_of: Option<u64>) -> (u64, Behaviour) {
+        let parameters = parse(request).unwrap_or_default();
         let get = |name| parameters.get(name).map(str::to_owned);
         let job = parameters.get("DIJobId").and_then(|id| id.parse().ok());
         let (action, key_id) = (get("Action"), get("AccessKeyId"));
         let account = key_id.as_ref().and_then(|id| self.keys.get(id)).map(|key| key.account.clone());
-        let behaviour = self.switches.pick(action.as_deref(), job, account.as_deref());
+        let behaviour = match copy_of {
+            None => self.switches.pick(action.as_deref(), job, account.as_deref()),
+            Some(_) => Behaviour { answer: Response::Drop, ..Behaviour::default() },
+        };
         let seed = self.seed;
         let seq = self.ledger.open(|seq| Entry {
             seq,
+            copy_of,
             connection: request.connection,
-            first_byte: request.first_byte,
+            first_byte: if copy_of.is_some() { now } else { request.first_byte },
             last_byte: now,
             method: request.method.clone(),
             account,
@@ -151,20 +186,7 @@ impl Cloud {
             window_count: None,
             day_count: None,
         });
-        let (after, withheld) = (behaviour.answer_after, withheld(&behaviour.answer));
-        let outgoing = match behaviour.arrive {
-            When::Now => {
-                let reply = self.serve(now, seq, &request, &behaviour);
-                withheld.unwrap_or(Outgoing::Reply(reply))
-            }
-            When::After(delay) => {
-                let due = Due::Arrive { seq, request: Box::new(request), behaviour: Box::new(behaviour) };
-                self.plan(now + delay, due);
-                withheld.unwrap_or(Outgoing::Hang)
-            }
-            When::Never => withheld.unwrap_or(Outgoing::Hang),
-        };
-        Answer { seq, after, outgoing }
+        (seq, behaviour)
     }
 
     /// Notes what became of an answer.
@@ -178,11 +200,36 @@ impl Cloud {
             let ((at, _), due) = next.remove_entry();
             match due {
                 Due::Arrive { seq, request, behaviour } => drop(self.serve(at, seq, &request, &behaviour)),
+                Due::Copy { of, request } => {
+                    let (seq, behaviour) = self.enter(at, &request, Some(of));
+                    drop(self.serve(at, seq, &request, &behaviour));
+                    self.answered(at, seq, Fate::Dropped);
+                }
                 Due::Execute(start) => self.execute(at, &start),
             }
         }
         for job in self.jobs.values_mut() {
             job.advance(now);
+        }
+        self.jobs.retain(|_, job| !job.is_gone);
+        self.draw(now);
+    }
+
+    /// Lets the neighbours call until `now`.
+    fn draw(&mut self, now: Timestamp) {
+        let Self { switches, keys, gateway, ledger, drawn_until, .. } = self;
+        let Some(neighbour) = &switches.neighbour else {
+            *drawn_until = None;
+            return;
+        };
+        let from = drawn_until.unwrap_or(now);
+        *drawn_until = Some(from.max(now));
+        let accounts: BTreeSet<&String> = match &neighbour.account {
+            Some(account) => BTreeSet::from([account]),
+            None => keys.values().map(|key| &key.account).collect(),
+        };
+        for account in accounts {
+            gateway.draw((from, now), account, neighbour, switches, |refused| ledger.drew(account, refused));
         }
     }
 
@@ -224,7 +271,10 @@ impl Cloud {
     pub fn put_job(&mut self, now: Timestamp, id: i64, patch: &JobPatch) -> &Job {
         self.advance(now);
         let job = self.jobs.entry(id).or_insert_with(|| Job::new(id, now));
-        job.patch(now, patch, self.switches.rules(id));
+        let effect = job.patch(now, patch, self.switches.rules(id));
+        if let Some(effect @ (Effect::Started | Effect::Restarted)) = effect {
+            self.ledger.moved_by_hand(id, ByHand { at: now, is_restart: effect == Effect::Restarted });
+        }
         job
     }
 
@@ -240,6 +290,7 @@ impl Cloud {
 
     /// One request at the gateway: checked, carried out or planned, and the answer that a client would get.
     fn serve(&mut self, now: Timestamp, seq: u64, request: &Request, behaviour: &Behaviour) -> Reply {
+        self.draw(now);
         let id = request_id(self.seed, seq);
         let date = now + self.switches.clock_offset;
         let head = Letterhead { request_id: &id, host: &request.host, date };
@@ -282,15 +333,15 @@ impl Cloud {
         let checked = self.gateway.check(now, wire, &self.keys, &self.switches, is_throttled_anyway, &mut counts);
         self.ledger.note(seq, |entry| (entry.window_count, entry.day_count) = (counts.window, counts.day));
         let Passed { operation, account } = checked?;
-        let job = self.find_job(now, &parameters, &account)?;
-        match operation {
+        let done = self.find_job(now, &parameters, &account).and_then(|job| match operation {
             Operation::GetDiJob => {
                 let rules = self.switches.rules(job);
-                let data = self.jobs.get(&job).map(|job| job.data(rules, &account));
+                let data = self.jobs.get(&job).map(|job| job.data(now, rules, &account));
                 Ok(json!({ "Data": data }))
             }
             Operation::StartDiJob => self.start(now, seq, job, &parameters, behaviour),
-        }
+        });
+        done.map_err(|refusal| self.switches.shaped(refusal).into())
     }
 
     /// The job that a call names, if it is there for this account.
@@ -302,7 +353,7 @@ impl Cloud {
         let is_theirs = |job: &&mut Job| job.account.as_deref().is_none_or(|owner| owner == account);
         let job = self.jobs.get_mut(&id).filter(is_theirs).ok_or_else(|| self.switches.no_such_job.clone())?;
         job.advance(now);
-        Ok(id)
+        if job.is_gone { Err(self.switches.no_such_job.clone()) } else { Ok(id) }
     }
 
     fn start(
@@ -312,16 +363,18 @@ impl Cloud {
         job: i64,
         parameters: &Parameters,
         behaviour: &Behaviour,
-    ) -> Result<Value, Stopped> {
+    ) -> Result<Value, Refusal> {
         let start = Start { seq, job, forced: forced(parameters)?, offset: offset(parameters)? };
         let rules = self.switches.rules(job);
-        if let Some(Effect::Refused(refusal)) = self.jobs.get(&job).map(|job| job.effect_of_start(rules)) {
-            return Err(refusal.into());
+        if let Some(Effect::Refused(refusal)) = self.jobs.get(&job).map(|job| job.effect_of_start(rules, start.forced))
+        {
+            return Err(refusal);
         }
-        match behaviour.execute {
-            When::Now => self.execute(now, &start),
-            When::After(delay) => self.plan(now + delay, Due::Execute(start)),
-            When::Never => {}
+        // Another place in the seed's sequence than the one that says when a call arrives.
+        match self.switches.execution(behaviour).delay(drawn(!self.seed, seq)) {
+            Some(SignedDuration::ZERO) => self.execute(now, &start),
+            Some(delay) => self.plan(now + delay, Due::Execute(start)),
+            None => {}
         }
         Ok(json!({}))
     }
@@ -329,63 +382,13 @@ impl Cloud {
     fn execute(&mut self, at: Timestamp, start: &Start) {
         let Start { seq, job: id, forced, offset } = *start;
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let effect = job.start(at, self.switches.rules(id));
+        let effect = job.start(at, self.switches.rules(id), forced);
         if matches!(effect, Effect::Started | Effect::Restarted) {
             let is_restart = effect == Effect::Restarted;
             self.ledger.executed(id, Execution { seq, at, forced, offset, is_restart });
         }
         self.ledger.note(seq, |entry| (entry.executed, entry.effect) = (Some(at), Some(effect)));
     }
-}
-
-fn parse(request: &Request) -> Result<Parameters, Malformed> {
-    let content_type = request.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let is_form = content_type.starts_with("application/x-www-form-urlencoded");
-    Parameters::parse(request.query.as_bytes(), if is_form { &request.body } else { b"" })
-}
-
-fn withheld(answer: &Response) -> Option<Outgoing> {
-    match answer {
-        Response::Drop => Some(Outgoing::Drop),
-        Response::Hang => Some(Outgoing::Hang),
-        Response::Right | Response::Error(_) | Response::Odd(_) => None,
-    }
-}
-
-/// The Python clients of the cloud write `True`, the others `true` (API page 2.4).
-fn forced(parameters: &Parameters) -> Result<bool, Refusal> {
-    match parameters.get("ForceToRerun") {
-        None | Some("" | "false" | "False") => Ok(false),
-        Some("true" | "True") => Ok(true),
-        Some(_) => Err(Refusal::of("InvalidForceToRerun")),
-    }
-}
-
-/// `StartTime` of `RealtimeStartSettings`, which is compact JSON in one parameter (API page 1.3).
-fn offset(parameters: &Parameters) -> Result<Option<i64>, Refusal> {
-    let Some(text) = parameters.get("RealtimeStartSettings") else { return Ok(None) };
-    let invalid = || Refusal::of("InvalidRealtimeStartSettings");
-    let settings: Value = serde_json::from_str(text).map_err(|_| invalid())?;
-    let settings = settings.as_object().ok_or_else(invalid)?;
-    let failover =
-        settings.get("FailoverSettings").map(|failover| failover.as_object().ok_or_else(invalid)).transpose()?;
-    let numbers = ["Interval", "UpperLimit"].iter().filter_map(|name| failover.and_then(|fields| fields.get(*name)));
-    if numbers.into_iter().any(|number| number.as_i64().is_none()) {
-        return Err(invalid());
-    }
-    settings.get("StartTime").map(|time| time.as_i64().ok_or_else(invalid)).transpose()
-}
-
-/// A request id in the cloud's form: upper-case groups. It holds the place in the ledger, so it is never the same twice.
-fn request_id(seed: u64, seq: u64) -> String {
-    let mixed = (seed ^ seq).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let low = mixed ^ (mixed >> 29);
-    format!(
-        "{:08X}-{:04X}-5000-8000-{:012X}",
-        low >> 32,
-        (low >> 16) & 0xFFFF,
-        ((low & 0xFFFF) << 32) | (seq & 0xFFFF_FFFF)
-    )
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
+use super::Outgoing;
 use super::answer::{Hint, Oddity, Refusal};
 use super::jobs::JobRules;
 use super::throttle::Limits;
@@ -27,8 +28,26 @@ pub enum When {
     Now,
     /// So much later.
     After(SignedDuration),
+    /// At some time within so much, to the millisecond: drawn from the seed, another for each call.
+    Within(SignedDuration),
     /// Not at all.
     Never,
+}
+
+impl When {
+    /// How much later, where a drawn number decides. None: never.
+    pub(crate) fn delay(self, drawn: u64) -> Option<SignedDuration> {
+        match self {
+            Self::Now => Some(SignedDuration::ZERO),
+            Self::After(delay) => Some(delay),
+            Self::Within(most) => {
+                let most = u64::try_from(most.as_millis()).unwrap_or_default();
+                let millis = i64::try_from(drawn % most.saturating_add(1)).unwrap_or_default();
+                Some(SignedDuration::from_millis(millis))
+            }
+            Self::Never => None,
+        }
+    }
 }
 
 /// What the client gets.
@@ -48,6 +67,17 @@ pub enum Response {
     Hang,
 }
 
+impl Response {
+    /// What leaves the cloud instead of an answer.
+    pub(crate) fn withheld(&self) -> Option<Outgoing> {
+        match self {
+            Self::Drop => Some(Outgoing::Drop),
+            Self::Hang => Some(Outgoing::Hang),
+            Self::Right | Self::Error(_) | Self::Odd(_) => None,
+        }
+    }
+}
+
 /// How one call is treated. The default is a call in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -63,6 +93,8 @@ pub struct Behaviour {
     pub answer_after: SignedDuration,
     /// Headers about waiting with [`Response::Error`].
     pub hint: Hint,
+    /// The network delivers the same bytes once more, so much later; whoever sends the copy waits for no answer.
+    pub copy_after: Option<SignedDuration>,
 }
 
 impl Behaviour {
@@ -126,6 +158,12 @@ impl Behaviour {
         Self { arrive: When::After(after), answer: Response::Drop, ..Self::default() }
     }
 
+    /// A call in order, and its bytes once more so much later.
+    #[must_use]
+    pub fn doubled(after: SignedDuration) -> Self {
+        Self { copy_after: Some(after), ..Self::default() }
+    }
+
     /// The right answer made odd.
     #[must_use]
     pub fn odd(oddity: Oddity) -> Self {
@@ -170,6 +208,8 @@ impl Fault {
 pub enum Denial {
     /// 403 `Forbidden.RAM`, as the access control does.
     Forbidden,
+    /// 403 `403030`, the same in numbers.
+    Numeric,
     /// 404 and a page of HTML, as a gateway that does not know the call.
     Html,
 }
@@ -198,6 +238,30 @@ pub enum NonceScope {
     AllKeys,
 }
 
+/// How `DataWorks` itself, behind the gateway, says that a call failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Failures {
+    /// By the HTTP status of the code.
+    #[default]
+    ByStatus,
+    /// With status 200 and `Success: false`.
+    BySuccess,
+}
+
+/// Another client of the same quota. It calls evenly, the first call of a second at its turn, and never stops for a
+/// refusal. What is too much for both is refused to whoever comes later. It begins when it is first seen here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Neighbour {
+    /// Only beside the keys of this main account; absent: one beside each.
+    pub account: Option<String>,
+    /// Reads a second.
+    pub reads_per_second: u32,
+    /// Writes a second.
+    pub writes_per_second: u32,
+}
+
 /// All switches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -214,8 +278,16 @@ pub struct Switches {
     pub no_such_job: Refusal,
     /// What keys may do.
     pub permissions: Permissions,
+    /// How `DataWorks` itself says that a call failed.
+    pub failures: Failures,
+    /// HTTP status of numeric codes of `DataWorks` itself; absent: the usual one of each.
+    pub numeric_status: Option<u16>,
+    /// When a start is carried out whose answer a fault withholds, unless that fault says when.
+    pub execution_when_lost: When,
     /// Limits of every account.
     pub limits: Limits,
+    /// Who else draws on them; absent: nobody.
+    pub neighbour: Option<Neighbour>,
     /// How far the server's clock is ahead of the true time: its `Date`, its age check, its day.
     pub clock_offset: SignedDuration,
     /// Farthest that a signed time may be off the server's clock; absent: not checked.
@@ -238,7 +310,11 @@ impl Default for Switches {
             auto_create: false,
             no_such_job: Refusal::of("500130"),
             permissions: Permissions::All,
+            failures: Failures::ByStatus,
+            numeric_status: None,
+            execution_when_lost: When::Now,
             limits: Limits::default(),
+            neighbour: None,
             clock_offset: SignedDuration::ZERO,
             signature_age: Some(quarter),
             nonce_memory: Some(quarter),
@@ -260,6 +336,24 @@ impl Switches {
             return behaviour;
         }
         self.faults.iter().find(|fault| matches(fault)).map(|fault| fault.behaviour.clone()).unwrap_or_default()
+    }
+
+    /// A refusal of `DataWorks` itself, as it looks on the wire. One that names its status keeps it.
+    pub(crate) fn shaped(&self, refusal: Refusal) -> Refusal {
+        let numeric = self.numeric_status.filter(|_| refusal.code.bytes().all(|byte| byte.is_ascii_digit()));
+        let status = match self.failures {
+            Failures::ByStatus => numeric,
+            Failures::BySuccess => Some(200),
+        };
+        Refusal { status: refusal.status.or(status), ..refusal }
+    }
+
+    /// When an accepted start is carried out.
+    pub(crate) fn execution(&self, behaviour: &Behaviour) -> When {
+        match (behaviour.execute, &behaviour.answer) {
+            (When::Now, Response::Drop | Response::Hang) => self.execution_when_lost,
+            (when, _) => when,
+        }
     }
 
     /// The rules of one job.

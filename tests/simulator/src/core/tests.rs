@@ -6,9 +6,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
 use super::answer::{Hint, Oddity};
-use super::jobs::{Console, JobRules, JobStatus, StartOnRunning};
-use super::switches::{Denial, Fault, NonceScope, Permissions};
-use super::throttle::{Limits, Window};
+use super::jobs::{Console, Course, ForcedRerun, JobRules, JobStatus, StartOnRunning};
+use super::switches::{Denial, Failures, Fault, Neighbour, NonceScope, Permissions, When};
+use super::throttle::{DayTurn, Limits, Rate, Window};
 use super::*;
 
 const JOB: i64 = 11_743;
@@ -267,6 +267,7 @@ fn a_server_whose_clock_is_wrong_says_so_in_its_date_and_judges_by_it() {
 fn permissions_can_leave_starts_alone() {
     let rows = [
         (Permissions::NoReads(Denial::Forbidden), "Forbidden.RAM 403", "InvalidAction.NotFound 404"),
+        (Permissions::NoReads(Denial::Numeric), "403030 403", "InvalidAction.NotFound 404"),
         (Permissions::NoReads(Denial::Html), "html 404", "InvalidAction.NotFound 404"),
         (Permissions::StartOnly(Denial::Forbidden), "Forbidden.RAM 403", "Forbidden.RAM 403"),
         (Permissions::StartOnly(Denial::Html), "html 404", "html 404"),
@@ -425,4 +426,147 @@ fn the_ledger_keeps_no_secret() {
         assert!(!shown.contains(secret), "{secret}");
     }
     assert_eq!(cloud.ledger().entries().len(), 2);
+}
+
+#[test]
+fn a_neighbour_draws_on_the_quota_as_time_passes_and_however_it_is_looked_at() {
+    let neighbour = Neighbour { account: Some("main".to_owned()), reads_per_second: 3, writes_per_second: 1 };
+    let run = |steps: &[i64]| {
+        let limits = Limits { rate: Rate::Total(5), ..Limits::enterprise() };
+        let mut cloud = cloud(Switches { limits, ..Switches::default() });
+        cloud.switches.neighbour = Some(neighbour.clone());
+        cloud.advance(at(0));
+        for step in steps {
+            cloud.advance(at(*step));
+        }
+        // Late in the second, all four calls of the neighbour are before ours.
+        let now = at(10) + SignedDuration::from_millis(999);
+        let codes = [0, 1].map(|n| code(&mut cloud, now, &read(&n, at(10))));
+        (codes, cloud.ledger().neighbour("main"), cloud.ledger().neighbours().len(), cloud.ledger().entries().to_vec())
+    };
+    let (codes, drawn, accounts, entries) = run(&[]);
+    assert_eq!(codes, ["ok", "Throttling.Api 429"]);
+    assert_eq!((drawn.calls, drawn.refused, accounts), (42, 0, 1));
+    assert_eq!(entries[0].day_count, Some(43));
+    let small: Vec<i64> = (1..=10).collect();
+    assert_eq!(run(&small), (codes, drawn, accounts, entries));
+}
+
+#[test]
+fn a_neighbour_is_refused_what_we_took_before_it() {
+    let limits = Limits { rate: Rate::Total(5), ..Limits::enterprise() };
+    let neighbour = Neighbour { reads_per_second: 5, ..Neighbour::default() };
+    let mut cloud = cloud(Switches { limits, ..Switches::default() });
+    cloud.switches.neighbour = Some(neighbour);
+    for n in 0..3 {
+        assert_eq!(code(&mut cloud, at(0), &read(&n, at(0))), "ok");
+    }
+    // Five calls at 0.2 s to 1.0 s: two of the four in our second pass, and the first of the next.
+    cloud.advance(at(1));
+    assert_eq!((cloud.ledger().neighbour("main").calls, cloud.ledger().neighbour("main").refused), (5, 2));
+    assert_eq!((cloud.ledger().neighbour("other").calls, cloud.ledger().neighbour("other").refused), (5, 0));
+}
+
+#[test]
+fn the_network_can_deliver_the_same_bytes_twice() {
+    let twice = |nonce_memory| {
+        let mut cloud = cloud(Switches { nonce_memory, ..Switches::default() });
+        cloud.switches.rules.start_on_running = StartOnRunning::Restart;
+        let behaviour = Behaviour::doubled(minutes(2));
+        cloud.switches.faults = vec![Fault { calls: Some(1), behaviour, ..Fault::default() }];
+        assert_eq!(code(&mut cloud, at(0), &start("n", at(0))), "ok");
+        cloud.advance(at(900));
+        let copies: Vec<_> = cloud.ledger().starts(JOB).map(|entry| (entry.copy_of, entry.last_byte)).collect();
+        assert_eq!(copies, [(None, at(0)), (Some(0), at(120))]);
+        assert_eq!(cloud.ledger().entries()[1].answer, Fate::Dropped);
+        cloud.ledger().executions(JOB).len()
+    };
+    assert_eq!((twice(Some(minutes(15))), twice(None)), (1, 2));
+}
+
+#[test]
+fn a_start_whose_answer_is_lost_is_carried_out_when_the_switch_says() {
+    let run = |seed: u64, execution_when_lost, behaviour| {
+        let mut cloud = Cloud::new(Switches { execution_when_lost, ..Switches::default() }, seed);
+        cloud.put_key("key", Key { account: "main".to_owned(), secret: "secret of key".to_owned() });
+        cloud.put_job(at(-60), JOB, &JobPatch::default());
+        cloud.switches.faults = vec![Fault { calls: Some(1), behaviour, ..Fault::default() }];
+        cloud.receive(at(0), start("n", at(0)).request());
+        cloud.advance(at(3600));
+        cloud.ledger().executions(JOB).first().map(|execution| execution.at.duration_since(at(0)))
+    };
+    assert_eq!(run(7, When::Now, Behaviour::lost_answer()), Some(SignedDuration::ZERO));
+    assert_eq!(run(7, When::Never, Behaviour::hang_after()), None);
+    assert_eq!(run(7, When::Never, Behaviour::default()), Some(SignedDuration::ZERO), "the answer is not lost");
+    assert_eq!(run(7, When::Now, Behaviour::swallowed()), None, "the fault itself says when");
+    let within = When::Within(minutes(20));
+    let delays: Vec<_> = (0..50).map(|seed| run(seed, within, Behaviour::lost_answer()).unwrap()).collect();
+    assert!(delays.iter().all(|delay| *delay <= minutes(20)), "{delays:?}");
+    assert!(delays.iter().any(|delay| *delay < minutes(4)) && delays.iter().any(|delay| *delay > minutes(16)));
+    assert_eq!(run(3, within, Behaviour::lost_answer()), Some(delays[3]), "the same seed, the same delay");
+}
+
+#[test]
+fn failures_of_dataworks_itself_look_as_switched_and_those_of_the_gateway_do_not() {
+    let rows = [
+        (Failures::ByStatus, None, "500130 404"),
+        (Failures::ByStatus, Some(400), "500130 400"),
+        (Failures::ByStatus, Some(500), "500130 500"),
+        (Failures::BySuccess, Some(500), "500130 200"),
+    ];
+    for (failures, numeric_status, expected) in rows {
+        let mut cloud = cloud(Switches { failures, numeric_status, ..Switches::default() });
+        let unknown = read("a", at(0)).with(|call| call.body = "DIJobId=5".to_owned());
+        let refused = reply(&mut cloud, at(0), unknown.request());
+        assert_eq!(code_of(&refused), expected);
+        assert_eq!(body(&refused)["Success"] == json!(false), refused.status == 200);
+        let invalid = if failures == Failures::BySuccess { "InvalidDIJobId 200" } else { "InvalidDIJobId 400" };
+        assert_eq!(code(&mut cloud, at(0), &read("b", at(0)).with(|call| call.body = "DIJobId=x".to_owned())), invalid);
+        let stranger = read("c", at(0)).with(|call| call.key = "nobody");
+        assert_eq!(code(&mut cloud, at(0), &stranger), "InvalidAccessKeyId.NotFound 404");
+    }
+}
+
+#[test]
+fn a_rolling_day_opens_as_its_calls_grow_old() {
+    let limits = Limits { per_day: Some(2), day_turn: DayTurn::Rolling, ..Limits::unlimited() };
+    let mut cloud = cloud(Switches { limits, ..Switches::default() });
+    let day = 86_400;
+    let codes = [0, 3600, 7200, day - 1, day + 7200].map(|t| code(&mut cloud, at(t), &read(&t, at(t))));
+    // Refused calls count too: at the end those of the hours 1 and 2 and a second ago have left or stayed.
+    assert_eq!(codes, ["ok", "ok", "Throttling.User 429", "Throttling.User 429", "ok"]);
+}
+
+#[test]
+fn a_person_s_starts_stand_in_the_ledger_too() {
+    let mut cloud = cloud(Switches::default());
+    let by_hand = |act| JobPatch { console: Some(act), ..JobPatch::default() };
+    cloud.put_job(at(0), JOB, &by_hand(Console::Start));
+    cloud.put_job(at(5), JOB, &by_hand(Console::Start));
+    cloud.put_job(at(6), JOB, &by_hand(Console::Rerun));
+    cloud.put_job(at(7), JOB, &by_hand(Console::Stop));
+    let starts = [ByHand { at: at(0), is_restart: false }, ByHand { at: at(6), is_restart: true }];
+    assert_eq!(cloud.ledger().by_hand(JOB), starts);
+}
+
+#[test]
+fn a_job_that_vanished_is_not_there_for_anybody() {
+    let mut cloud = cloud(Switches::default());
+    cloud.switches.rules.course = Course::Vanishes(minutes(1));
+    assert_eq!(code(&mut cloud, at(0), &start("a", at(0))), "ok");
+    assert_eq!(code(&mut cloud, at(60), &read("b", at(60))), "ok");
+    assert_eq!(code(&mut cloud, at(61), &read("c", at(61))), "500130 404");
+    assert_eq!((cloud.job(JOB), cloud.ledger().executions(JOB).len()), (None, 1));
+}
+
+#[test]
+fn a_forced_start_follows_its_own_rule_on_a_running_job() {
+    let mut cloud = cloud(Switches::default());
+    let forced = |nonce: &str, t| start(nonce, at(t)).with(|call| call.body.push_str("&ForceToRerun=true"));
+    assert_eq!(code(&mut cloud, at(0), &start("a", at(0))), "ok");
+    assert_eq!(code(&mut cloud, at(5), &forced("b", 5)), "ok");
+    cloud.switches.rules.forced_rerun = ForcedRerun::StopFirst(Refusal::of("DIJob.StopFirst"));
+    assert_eq!(code(&mut cloud, at(9), &forced("c", 9)), "DIJob.StopFirst 400");
+    let restarts: Vec<_> = cloud.ledger().executions(JOB).iter().map(|execution| execution.is_restart).collect();
+    assert_eq!(restarts, [false, true]);
 }

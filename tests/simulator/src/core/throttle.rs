@@ -58,17 +58,48 @@ pub enum DayTurn {
     UtcPlus8,
     /// Midnight UTC.
     Utc,
+    /// Never: the last 24 hours count.
+    Rolling,
 }
 
 impl DayTurn {
-    /// The number of the day that `at` belongs to.
+    /// The number of the day that `at` belongs to. None: there are no days.
     #[must_use]
-    pub fn day(self, at: Timestamp) -> i64 {
+    pub fn day(self, at: Timestamp) -> Option<i64> {
         let offset = match self {
             Self::UtcPlus8 => 8 * 3600,
             Self::Utc => 0,
+            Self::Rolling => return None,
         };
-        (at.as_second() + offset).div_euclid(86_400)
+        Some((at.as_second() + offset).div_euclid(86_400))
+    }
+}
+
+/// The calls of one account on its day. A switch to another turn begins a new count.
+#[derive(Clone, Debug, Default)]
+pub struct Day {
+    today: Option<i64>,
+    calls: u32,
+    /// Calls of the last 24 hours, where those count.
+    log: VecDeque<Timestamp>,
+}
+
+impl Day {
+    /// Counts one call at `now`, and tells how many there were with it.
+    pub fn count(&mut self, now: Timestamp, turn: DayTurn) -> u32 {
+        let today = turn.day(now);
+        let is_same = self.today.is_some() && self.today == today;
+        self.calls = if is_same { self.calls.saturating_add(1) } else { 1 };
+        self.today = today;
+        if today.is_some() {
+            self.log.clear();
+            return self.calls;
+        }
+        while self.log.front().is_some_and(|at| now.duration_since(*at) >= SignedDuration::from_hours(24)) {
+            self.log.pop_front();
+        }
+        self.log.push_back(now);
+        u32::try_from(self.log.len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -313,7 +344,21 @@ mod tests {
     fn the_day_turns_at_midnight_of_utc_plus_8() {
         let before: Timestamp = "2026-01-02T15:59:59Z".parse().unwrap_or_default();
         let after = before + SignedDuration::from_secs(1);
-        assert_eq!(DayTurn::UtcPlus8.day(before) + 1, DayTurn::UtcPlus8.day(after));
+        assert_ne!(DayTurn::UtcPlus8.day(before), DayTurn::UtcPlus8.day(after));
         assert_eq!(DayTurn::Utc.day(before), DayTurn::Utc.day(after));
+        assert_eq!((DayTurn::Rolling.day(before), DayTurn::Rolling.day(after)), (None, None));
+    }
+
+    #[test]
+    fn a_rolling_day_counts_the_last_twenty_four_hours() {
+        let hour = |hour: i64| at(hour * 3_600_000);
+        let mut day = Day::default();
+        let counts = [0, 1, 23, 24, 25, 48].map(|h| day.count(hour(h), DayTurn::Rolling));
+        assert_eq!(counts, [1, 2, 3, 3, 3, 2]);
+        let mut fixed = Day::default();
+        // 22:13 UTC: the second midnight falls between the hours 1 and 2, that of UTC+8 between 17 and 18.
+        assert_eq!([0, 1, 2, 17, 18, 25].map(|h| fixed.count(hour(h), DayTurn::Utc)), [1, 2, 1, 2, 3, 4]);
+        let mut local = Day::default();
+        assert_eq!([0, 1, 2, 17, 18, 25].map(|h| local.count(hour(h), DayTurn::UtcPlus8)), [1, 2, 3, 4, 1, 2]);
     }
 }

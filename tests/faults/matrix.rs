@@ -61,7 +61,7 @@ impl Matrix {
                 let first = row.is_claimed(layer, claims).next();
                 match (is_required, first, row.waits(layer)) {
                     (true, None, None) => {
-                        wrong.push(format!("{number}{layer}: no test claims it and it waits for nothing"))
+                        wrong.push(format!("{number}{layer}: no test claims it and it waits for nothing"));
                     }
                     (_, Some(claim), Some(_)) => {
                         wrong.push(format!("{number}{layer}: {} claims it, and it waits too", claim.test));

@@ -38,7 +38,11 @@ fn judge(bytes: &[u8]) -> Verdict {
                 match choices.of(&[0, 1, 2, 3]) {
                     0 => Outcome::Intended(record.clone()),
                     1 => Outcome::NotSent,
-                    _ => Outcome::Answered(Box::new(Answered { pending: (**record).clone(), answer })),
+                    _ => Outcome::Answered(Box::new(Answered {
+                        pending: (**record).clone(),
+                        credentials_version: seen.credentials_version(),
+                        answer,
+                    })),
                 }
             }
             Action::Look(job) => {

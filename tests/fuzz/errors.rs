@@ -63,7 +63,7 @@ fn hint(answer: &Answer) -> Option<u64> {
         for field in answer.header(name).unwrap_or_default().split(',') {
             let field = field.trim();
             if let Some((name, value)) = field.split_once(':')
-                && name.trim().to_ascii_lowercase() == "timeleft"
+                && name.trim().eq_ignore_ascii_case("timeleft")
             {
                 hints.push(value.to_owned());
             }

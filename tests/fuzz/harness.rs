@@ -131,14 +131,14 @@ fn inputs(corpus: Vec<Vec<u8>>) -> BoxedStrategy<Vec<u8>> {
     let text = any::<String>().prop_map(String::into_bytes);
     let changes = prop::collection::vec(change(), 0..6);
     let others = corpus.clone();
-    let changed = (prop::sample::select(corpus), changes).prop_map(move |(mut bytes, changes)| {
+    let from_corpus = (prop::sample::select(corpus), changes).prop_map(move |(mut bytes, changes)| {
         for change in changes {
             apply(&mut bytes, change, &others);
             bytes.truncate(LARGEST);
         }
         bytes
     });
-    prop_oneof![1 => fresh, 1 => text, 6 => changed].boxed()
+    prop_oneof![1 => fresh, 1 => text, 6 => from_corpus].boxed()
 }
 
 fn change() -> impl Strategy<Value = Change> {

@@ -22,7 +22,7 @@ fn text(object: &Map<String, Value>, name: &str, other: &str) -> Option<String> 
 fn denies(object: &Map<String, Value>) -> bool {
     ["Success", "success"].iter().any(|name| match object.get(*name) {
         Some(Value::Bool(success)) => !success,
-        Some(Value::String(success)) => success.to_ascii_lowercase() == "false",
+        Some(Value::String(success)) => success.eq_ignore_ascii_case("false"),
         Some(Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_)) | None => false,
     })
 }

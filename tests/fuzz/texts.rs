@@ -58,7 +58,8 @@ fn refused(text: &str, status: u16, code: &str) -> Verdict {
     let plan = decide(&seen, now());
     let Action::Start(pending) = plan.action.clone() else { return Err(format!("no start: {plan:?}")) };
     let answer = Said::Failed(error.clone());
-    let outcome = Outcome::Answered(Box::new(Answered { pending: *pending, answer }));
+    let outcome =
+        Outcome::Answered(Box::new(Answered { pending: *pending, credentials_version: String::new(), answer }));
     let next = next_status(&seen.called(0), &plan, &outcome, now());
     shown("a refused start", &next.status)?;
     for notice in notice::notices(&observed(), &plan.action, &next.status) {

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::support::proxy::Exchange;
 
 /// One exchange of a story.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     /// What is asked for.
     pub class: String,

@@ -202,7 +202,8 @@ fn tokens(story: Story, version: &DataIntegrationJob, before: Option<&DataIntegr
     if open && !asked.is_empty() && !now.handled_rerun_tokens.is_empty() {
         broken.push("I4: a token is handled before its start has an outcome".to_owned());
     }
-    let finished = now.history.iter().filter(|start| start.trigger == story.trigger()).count();
+    // What was refused surely did not run, and is asked for again.
+    let finished = now.history.iter().filter(|s| s.trigger == story.trigger() && s.outcome != "Rejected").count();
     if finished > 1 {
         broken.push(format!("I4: one request has {finished} finished starts"));
     }
@@ -227,7 +228,8 @@ fn ended(story: Story, trial: &Trial, end: End, ledger: &Ledger, last: &DataInte
         }
         End::Resting => {
             let pending = status.pending_start.as_ref();
-            if pending.is_none_or(|p| p.trigger != story.trigger()) || status.last_start.is_some() {
+            let refused = status.last_start.as_ref().is_none_or(|last| last.outcome == "Rejected");
+            if pending.is_none_or(|p| p.trigger != story.trigger()) || !refused {
                 broken.push("I2: an unknown start is not on record as such".to_owned());
             }
         }

@@ -111,6 +111,6 @@ fn tell(done: &Done, ended: usize, total: usize) {
     }
     eprintln!("{ended}/{total} {} {number}: {trial}: {word}", story.name);
     if !record.violations.is_empty() {
-        eprintln!("{}", failure(*story, *number, trial, record));
+        eprintln!("{}", failure(*story, trial, record));
     }
 }

@@ -15,6 +15,7 @@ use super::faults::{Fault, Trial};
 use super::run::End;
 use super::scene::{SETTLE, Scene, status_of};
 use super::stories::{CLOUD_JOB, Story};
+use crate::support::proxy::Moment;
 use crate::support::world::laws;
 
 /// Two clocks that are read one after the other.
@@ -58,8 +59,10 @@ fn commits(scene: &Scene, versions: &[DataIntegrationJob]) -> Vec<Commit> {
         for exchange in replica.api.exchanges() {
             let pending: Option<PendingStart> =
                 serde_json::from_value(status_of(&exchange)["pendingStart"].clone()).ok();
-            let written = exchange.status.is_some_and(|status| status.is_success());
-            if let (Some(pending), Some(at), true) = (pending, exchange.answered, written) {
+            let written = exchange.status.is_none_or(|status| status.is_success());
+            // Whoever was killed with the write on its way saw no answer, and nor did the proxy.
+            let cut = exchange.ended.filter(|_| exchange.moment == Moment::Forwarded);
+            if let (Some(pending), Some(at), true) = (pending, exchange.answered.or(cut), written) {
                 let at = scene.cloud_time(&replica.api, at);
                 answered.entry((pending.nonce, pending.attempt)).or_insert(at);
             }

@@ -34,7 +34,7 @@ pub struct Done {
 /// It failed without a fault.
 pub async fn count(story: Story) -> Result<Vec<Name>, String> {
     let record = run(story, Trial::Plain, namespace(story)).await;
-    if record.violations.is_empty() { Ok(chosen(&record.names)) } else { Err(failure(story, 0, &Trial::Plain, &record)) }
+    if record.violations.is_empty() { Ok(chosen(&record.names)) } else { Err(failure(story, &Trial::Plain, &record)) }
 }
 
 /// All trials of a story with these exchanges.
@@ -75,9 +75,9 @@ pub async fn run_all(trials: Vec<(Story, usize, Trial)>, lanes: usize, tell: imp
 }
 
 /// All that a person needs of a failure, and how to see it again.
-pub fn failure(story: Story, number: usize, trial: &Trial, record: &Record) -> String {
+pub fn failure(story: Story, trial: &Trial, record: &Record) -> String {
     format!(
-        "{}, {trial}:\n  {}\n{}\nagain: cargo crash-points --story {} --only {number}",
+        "{}, {trial}:\n  {}\n{}\nagain: cargo crash-points --story {} --named '{trial}'",
         story.name,
         record.violations.join("\n  "),
         record.told,

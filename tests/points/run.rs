@@ -100,6 +100,9 @@ async fn tell(story: Story, trial: &Trial, namespace: &str) -> Record {
     };
     let reached = wound.is_some() || *trial == Trial::Plain;
     let end = rest(&scene, wound.as_ref().map_or(Duration::ZERO, |wound| wound.since)).await;
+    if let (Trial::Plain, Some(process)) = (trial, scene.replicas[0].process.take()) {
+        block_in_place(|| process.terminate()); // what is still to be said is said before it ends, and counts
+    }
     let last = scene.catch_up().await;
     let mut violations = oracle::judge(&scene, trial, end, &last);
     violations.extend(wound.iter().flat_map(|wound| wound.broken.clone()));

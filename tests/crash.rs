@@ -61,7 +61,8 @@ struct Scene {
 impl Scene {
     async fn new(name: &str) -> Self {
         static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
-        let cluster = CLUSTER.get_or_init(|| async { tokio::task::spawn_blocking(Cluster::start).await.unwrap() }).await;
+        let cluster =
+            CLUSTER.get_or_init(|| async { tokio::task::spawn_blocking(Cluster::start).await.unwrap() }).await;
         let tenant = Tenant::new(cluster, name).await;
         let (url, ca) = cluster.server();
         let api = Proxy::start(Upstream::https(&url, &ca).within(name)).await;
@@ -451,7 +452,10 @@ async fn an_old_list_ends_in_a_conflict_without_a_call() {
     list.answer(StatusCode::OK, "application/json", serde_json::to_vec(&old).unwrap());
     let watch = scene.api.hold_each(Moment::RequestSeen, watches_jobs);
     let second = scene.operator(&ALONE);
-    scene.api.until(|all| all.iter().filter(|e| writes("pendingStart")(e) && e.answered.is_some()).count() > before).await;
+    scene
+        .api
+        .until(|all| all.iter().filter(|e| writes("pendingStart")(e) && e.answered.is_some()).count() > before)
+        .await;
     assert_eq!(intents(&scene)[before..], [Some(409)]);
     watch.release();
     // The proof that it goes on, and that nothing of the old list is left.

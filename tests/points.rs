@@ -2,7 +2,7 @@
 //! runs and one that never runs twice, every moment of the call and of the two writes around it. `cargo crash-points` takes
 //! all stories, exchanges, moments and faults.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]
@@ -41,7 +41,8 @@ const QUICK: [Fault; 3] = [Fault::Kill, Fault::Term, Fault::Cut];
 /// All moments of these exchanges with these faults.
 fn around(story: &str, exchanges: &[(&str, usize)], faults: &[Fault]) -> Vec<(Story, Trial)> {
     let story = Story::of(story).unwrap();
-    let names: Vec<Name> = exchanges.iter().map(|(class, nth)| Name { class: (*class).to_owned(), nth: *nth }).collect();
+    let names: Vec<Name> =
+        exchanges.iter().map(|(class, nth)| Name { class: (*class).to_owned(), nth: *nth }).collect();
     let chosen = points(&names).into_iter().filter(|point| faults.contains(&point.fault));
     chosen.map(|point| (story, Trial::Point(point))).collect()
 }

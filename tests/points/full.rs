@@ -1,6 +1,6 @@
 //! All crash points: `cargo crash-points --help`. What an ordinary run of the tests takes of them is in `points.rs`.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]
@@ -82,8 +82,8 @@ async fn all(flags: &Flags) -> Result<bool, String> {
     for story in STORIES.into_iter().filter(wanted) {
         let names = count(story).await?;
         let numbered = std::iter::once(Trial::Plain).chain(trials(story, &names)).enumerate();
-        let named = |trial: &Trial| flags.named.as_ref().is_none_or(|text| trial.to_string().contains(text));
-        let wanted = numbered.filter(|(n, trial)| (flags.only.is_empty() || flags.only.contains(n)) && named(trial));
+        let fits = |trial: &Trial| flags.named.as_ref().is_none_or(|text| trial.to_string().contains(text));
+        let wanted = numbered.filter(|(n, trial)| (flags.only.is_empty() || flags.only.contains(n)) && fits(trial));
         planned.extend(wanted.map(|(number, trial)| (story, number, trial)));
         eprintln!("{}: {} exchanges", story.name, names.len());
     }

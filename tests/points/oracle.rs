@@ -117,7 +117,10 @@ fn same(record: &PendingStart, arrival: &Entry) -> Option<&'static str> {
         (arrival.job == Some(record.di_job_id), "the job"),
         (arrival.signed_time.as_deref() == Some(record.signed_time.0.to_string().as_str()), "the signed time"),
         (arrival.key_id.as_deref() == Some(record.key_id.as_str()), "the key"),
-        (parameter("ForceToRerun").is_some_and(|word| word.eq_ignore_ascii_case("true")) == record.force_to_rerun, "force"),
+        (
+            parameter("ForceToRerun").is_some_and(|word| word.eq_ignore_ascii_case("true")) == record.force_to_rerun,
+            "force",
+        ),
         (sent_start == record_settings.and_then(|s| s.start_time), "the offset"),
         (
             failover == record_settings.and_then(|s| s.failover_settings.as_ref()).and_then(|f| f.interval),
@@ -227,7 +230,8 @@ fn ended(story: Story, trial: &Trial, end: End, ledger: &Ledger, last: &DataInte
             }
         }
         End::Resting if !may_rest(trial) => {
-            broken.push("I2: the start rests as unknown, though it surely never left, or its answer is known".to_owned());
+            broken
+                .push("I2: the start rests as unknown, though it surely never left, or its answer is known".to_owned());
         }
         End::Resting => {
             let pending = status.pending_start.as_ref();

@@ -194,9 +194,8 @@ fn again(scene: &mut Scene) {
 /// Waits until the next copy of a start was answered, or there is none to come.
 async fn copy_or_rest(scene: &Scene, number: usize) {
     let since = scene.now();
-    let another = |all: &[Exchange]| {
-        all.iter().any(|e| e.number > number && class(e) == "StartDIJob" && e.answered.is_some())
-    };
+    let another =
+        |all: &[Exchange]| all.iter().any(|e| e.number > number && class(e) == "StartDIJob" && e.answered.is_some());
     tokio::select! {
         () = scene.cloud.until(another) => {}
         _ = rest(scene, since) => {}
@@ -211,7 +210,7 @@ async fn stop_in_order(scene: &mut Scene, held: &Held) -> Vec<String> {
     process.signal("TERM");
     held.release();
     let status = block_in_place(|| process.wait_end());
-    let took = scene.now() - from;
+    let took = scene.now().saturating_sub(from);
     if !status.success() {
         broken.push(format!("I2: an orderly stop ended with {status}"));
     }
@@ -230,6 +229,7 @@ async fn stop_in_order(scene: &mut Scene, held: &Held) -> Vec<String> {
 
 /// Ten lives in a row, each killed at one of its exchanges; then one that is left alone.
 async fn crash(scene: &mut Scene, seed: Option<u64>) -> Wound {
+    #[expect(clippy::disallowed_methods, reason = "its numbers are those of the seed")]
     let mut random = seed.map(fastrand::Rng::with_seed);
     for life in 1..=10 {
         let (api, cloud) = scene.marks();
@@ -242,7 +242,9 @@ async fn crash(scene: &mut Scene, seed: Option<u64>) -> Wound {
         if scene.replicas[0].process.is_none() {
             scene.start(0);
         }
-        let either = async { tokio::select! { _ = at_api.reached() => {}, _ = at_cloud.reached() => {} } };
+        let either = async {
+            tokio::select! { _ = at_api.reached() => {}, _ = at_cloud.reached() => {} }
+        };
         // A life that has nothing more to do ends too.
         let _ = tokio::time::timeout(Duration::from_secs(3), either).await;
         scene.replicas[0].process = None;

@@ -173,7 +173,8 @@ impl Scene {
         }
         for job in self.history.versions() {
             let status = serde_json::to_string(&job.status).unwrap();
-            let _ = writeln!(told, "version {:?} {:?} {status}", job.metadata.resource_version, job.metadata.generation);
+            let _ =
+                writeln!(told, "version {:?} {:?} {status}", job.metadata.resource_version, job.metadata.generation);
         }
         told + &self.tenant.story(JOB)
     }

@@ -117,7 +117,8 @@ impl Story {
 
     /// All that was asked for has come true.
     pub fn is_done(self, job: &DataIntegrationJob) -> bool {
-        let started = |status: &JobStatus| status.last_start.as_ref().is_some_and(|last| last.trigger == self.trigger());
+        let started =
+            |status: &JobStatus| status.last_start.as_ref().is_some_and(|last| last.trigger == self.trigger());
         is_ready(job) && job.status.as_ref().is_some_and(started)
     }
 }

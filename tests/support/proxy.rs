@@ -344,9 +344,9 @@ async fn answer(
     let answer = match shared.pass(number, Moment::RequestSeen).await {
         // In a task of its own, since from here on it must go on without us.
         Ok(()) => tokio::spawn(exchange(shared.clone(), number, parts, body)).await.unwrap_or(Err(Ending::Drop)),
-        Err(Ending::Late(stop)) => tokio::spawn(late(stop, shared.clone(), number, parts, body))
-            .await
-            .unwrap_or(Err(Ending::Drop)),
+        Err(Ending::Late(stop)) => {
+            tokio::spawn(late(stop, shared.clone(), number, parts, body)).await.unwrap_or(Err(Ending::Drop))
+        }
         Err(ending) => Err(ending),
     };
     let answer = match answer {

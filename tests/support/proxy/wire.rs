@@ -30,7 +30,11 @@ const KINDS: [&str; 2] = ["/apis/dijob.dev/v1alpha1/dataintegrationjobs", "/apis
 impl Upstream {
     /// A server at `http://IP:PORT`.
     pub fn http(url: &str) -> Self {
-        Self { address: url.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap(), tls: None, namespace: None }
+        Self {
+            address: url.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap(),
+            tls: None,
+            namespace: None,
+        }
     }
 
     /// A server at `https://IP:PORT`, whose certificate is signed by, or is, one in `ca_pem`.

@@ -15,7 +15,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -26,9 +26,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use self::stop::{Ending, Kind, Predicate, Stop, Verdict};
 use self::wire::Tracked;
 pub use self::wire::Upstream;
 
+mod stop;
 mod wire;
 
 /// Where an exchange can be stopped, in the order in which it comes there.
@@ -193,49 +195,6 @@ impl Drop for Held {
     }
 }
 
-/// The exchange, and all until it.
-type Predicate = Box<dyn Fn(&Exchange, &[Exchange]) -> bool + Send + Sync>;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Once,
-    Each,
-    Late,
-}
-
-struct Stop {
-    moment: Moment,
-    kind: Kind,
-    matches: Predicate,
-    reached: watch::Sender<Vec<Exchange>>,
-    verdict: watch::Sender<Verdict>,
-}
-
-impl Stop {
-    /// Waits for a verdict and does what it says.
-    async fn judge(&self) -> Result<(), Ending> {
-        let mut verdicts = self.verdict.subscribe();
-        let verdict = verdicts.wait_for(|verdict| !matches!(verdict, Verdict::Wait)).await.unwrap().clone();
-        match verdict {
-            Verdict::Wait | Verdict::Go => Ok(()),
-            Verdict::Drop => Err(Ending::Drop),
-            Verdict::Answer(status, content_type, body) => {
-                let body = Full::new(body).map_err(|never| match never {}).boxed();
-                let answer = Response::builder().status(status).header(CONTENT_TYPE, content_type).body(body);
-                Err(Ending::Answer(answer.unwrap()))
-            }
-        }
-    }
-}
-
-#[derive(Clone)]
-enum Verdict {
-    Wait,
-    Go,
-    Drop,
-    Answer(StatusCode, &'static str, Bytes),
-}
-
 struct Shared {
     upstream: Upstream,
     started: Instant,
@@ -305,14 +264,6 @@ impl Shared {
         }
         Ok(())
     }
-}
-
-/// How an exchange ends before its time.
-enum Ending {
-    Drop,
-    Answer(Response<BoxBody<Bytes, hyper::Error>>),
-    /// Not at all, but it waits on without its caller.
-    Late(Arc<Stop>),
 }
 
 /// Makes hyper close the caller's connection.

@@ -1,6 +1,6 @@
 //! A cloud that refuses everything for a while, and then nothing: the real binary goes on at once, and at full pace soon.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]

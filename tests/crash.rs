@@ -329,7 +329,7 @@ async fn ten_crashes_in_a_row_add_no_execution() {
                 call.reached().await
             }
         };
-        let _ = tokio::time::timeout(Duration::from_secs(4), reached).await;
+        let _ = tokio::time::timeout(Duration::from_millis(2500), reached).await;
         drop(operator);
         held.drop_connection();
         call.drop_connection();

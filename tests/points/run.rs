@@ -158,7 +158,7 @@ async fn reached(scene: &Scene, held: &Held) -> Option<Exchange> {
 
 async fn hurt(scene: &mut Scene, point: &Point, held: Held) -> Option<Wound> {
     let exchange = reached(scene, &held).await?;
-    let mut broken = Vec::new();
+    let (mut broken, mut since) = (Vec::new(), None);
     match point.fault {
         Fault::Kill => {
             scene.replicas[0].process = None;
@@ -175,13 +175,14 @@ async fn hurt(scene: &mut Scene, point: &Point, held: Held) -> Option<Wound> {
             let at = exchange.number - 1;
             side(scene, point).until(|all| all[at].ended.is_some()).await;
             if point.fault == Fault::VeryLate {
+                since = Some(scene.now()); // where it came to rest before, there is no further look
                 copy_or_rest(scene, exchange.number).await;
             }
             held.release();
             side(scene, point).until(|all| all[at].answered.is_some()).await;
         }
     }
-    Some(Wound { since: scene.now(), broken, _held: Some(held) })
+    Some(Wound { since: since.unwrap_or_else(|| scene.now()), broken, _held: Some(held) })
 }
 
 /// A new process, unless the other replica takes over.

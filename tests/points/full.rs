@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clap::Parser;
 use points::faults::Trial;
 use points::plan::{Done, count, failure, run_all, trials};
-use points::report::report;
+use points::report::{commit, report};
 use points::stories::{STORIES, Story};
 
 /// Tells each story once without a fault, and then once for each exchange, moment and fault.
@@ -78,7 +78,7 @@ async fn all(flags: &Flags) -> Result<bool, String> {
     if let Some(unknown) = flags.story.iter().find(|name| Story::of(name).is_none()) {
         return Err(format!("there is no story {unknown}; there are {}", STORIES.map(|s| s.name).join(", ")));
     }
-    let mut planned = Vec::new();
+    let (commit, mut planned) = (commit(), Vec::new());
     for story in STORIES.into_iter().filter(wanted) {
         let names = count(story).await?;
         let numbered = std::iter::once(Trial::Plain).chain(trials(story, &names)).enumerate();
@@ -95,7 +95,7 @@ async fn all(flags: &Flags) -> Result<bool, String> {
     }
     let (total, ended) = (planned.len(), AtomicUsize::new(0));
     let done = run_all(planned, flags.lanes, |done| tell(done, ended.fetch_add(1, Ordering::Relaxed) + 1, total)).await;
-    let text = report(&done);
+    let text = report(&done, &commit);
     match &flags.output {
         Some(path) => std::fs::write(path, &text).map_err(|error| format!("{}: {error}", path.display()))?,
         None => println!("{text}"),

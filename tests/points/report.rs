@@ -18,13 +18,17 @@ fn git(arguments: &[&str]) -> String {
     output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// The whole page.
-pub fn report(all: &[Done]) -> String {
-    let commit = git(&["rev-parse", "--short=12", "HEAD"]);
+/// What is tried: asked before the trials, since the sources may move on while they run.
+pub fn commit() -> String {
     let changed = if git(&["status", "--porcelain", "--", "src"]).is_empty() { "" } else { ", with changes in src" };
+    git(&["rev-parse", "--short=12", "HEAD"]) + changed
+}
+
+/// The whole page.
+pub fn report(all: &[Done], commit: &str) -> String {
     let count = |is_it: &dyn Fn(&Done) -> bool| all.iter().filter(|done| is_it(done)).count();
     let mut text = format!(
-        "# Crash points\n\nWhat `cargo crash-points` said at commit {commit}{changed}: each story once without a fault, and once for each of its \
+        "# Crash points\n\nWhat `cargo crash-points` said at commit {commit}: each story once without a fault, and once for each of its \
          exchanges, moments and faults, with the real binary, a real API server and the simulated cloud. A number in the last columns is a \
          run's executions; `?` behind it: the start rests as visibly unknown, by promise never sent twice.\n\n\
          Runs {}, of which {} ended Ready and {} as visibly unknown; not reached {}; executions {}, of which lawful doubles {}; runs with a \

@@ -116,6 +116,7 @@ async fn an_object_that_cannot_be_read_is_told_so_and_disturbs_no_other() {
 }
 
 /// It would drop a field of the record that is written before a start.
+/// Covers: 29p, 43p.
 #[tokio::test]
 async fn an_older_crd_is_told_and_nothing_is_started_until_it_is_replaced() {
     let cluster = &Cluster::start();

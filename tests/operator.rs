@@ -393,6 +393,7 @@ async fn every_refusal_of_a_start_is_told_with_its_reason_hint_and_request_id() 
     end(tenant).await;
 }
 
+/// Covers: 24p.
 #[tokio::test]
 async fn a_denied_start_goes_on_within_ten_seconds_after_the_secret_is_mended() {
     let tenant = equipped("mended").await;
@@ -431,6 +432,7 @@ async fn looked_after(tenant: &Tenant, id: i64, time: SignedDuration) {
     tenant.until_ledger("a late look", looked).await;
 }
 
+/// Covers: 6p.
 #[tokio::test]
 async fn a_start_that_ran_without_an_answer_is_confirmed_by_its_sign_and_not_repeated() {
     let tenant = equipped("ran").await;
@@ -465,6 +467,7 @@ async fn a_start_that_ran_without_an_answer_is_confirmed_by_its_sign_and_not_rep
     end(tenant).await;
 }
 
+/// Covers: 6p.
 #[tokio::test]
 async fn an_ordinary_start_that_did_not_run_is_sent_again_once_after_the_settle_time() {
     let tenant = equipped("did-not-run").await;
@@ -498,6 +501,7 @@ async fn an_ordinary_start_that_did_not_run_is_sent_again_once_after_the_settle_
     end(tenant).await;
 }
 
+/// Covers: 6p.
 #[tokio::test]
 async fn a_forced_or_held_start_of_unknown_outcome_is_never_sent_again() {
     let tenant = equipped("never-again").await;
@@ -607,6 +611,7 @@ async fn secret_account_and_job_may_come_in_any_order() {
     .await;
 }
 
+/// Covers: 24p.
 #[tokio::test]
 async fn a_secret_that_cannot_be_used_is_told_with_a_hint_and_stalls_its_jobs_alone_after_the_grace() {
     type Fields<'a> = &'a [(&'a str, &'a [u8])];
@@ -697,6 +702,7 @@ async fn an_account_that_is_missing_or_not_allowed_is_told_with_a_hint() {
     end(tenant).await;
 }
 
+/// Covers: 26p.
 #[tokio::test]
 async fn a_deleted_job_is_gone_at_once_without_a_call_and_a_new_one_of_its_name_adopts() {
     let tenant = equipped("deleted").await;
@@ -752,6 +758,7 @@ async fn a_status_copied_from_another_object_is_no_history() {
     end(tenant).await;
 }
 
+/// Covers: 43p.
 #[tokio::test]
 async fn the_record_of_a_newer_operator_is_left_alone() {
     let tenant = equipped("newer").await;

@@ -150,6 +150,47 @@ async fn a_caller_that_goes_away_before_its_request_was_forwarded_is_forgotten()
 }
 
 #[tokio::test]
+async fn a_request_that_was_held_back_arrives_though_its_caller_has_gone_away() {
+    let (server, proxy, client) = plain().await;
+    let second = proxy.hold_back(|exchange, all| says("x")(exchange) && all.len() == 2);
+    assert_eq!(echo(&client, &proxy, "x").await.unwrap().unwrap().0, 200, "the first is another one");
+    let waiting = echo(&client, &proxy, "x");
+    second.reached().await;
+    waiting.abort();
+    proxy.until(|all| all[1].ended.is_some()).await;
+    assert_eq!(server.asked(), 1);
+    second.release();
+    proxy.until(|all| all[1].answered.is_some()).await;
+    assert_eq!(server.asked(), 2);
+    let seen = proxy.exchanges().swap_remove(1);
+    assert!(seen.ended < seen.answered && seen.answered < Some(proxy.elapsed()));
+}
+
+#[tokio::test]
+async fn two_stops_at_one_moment_act_one_after_the_other() {
+    let (server, proxy, client) = plain().await;
+    let first = proxy.hold(Moment::RequestSeen, says("x"));
+    let second = proxy.hold_among(Moment::RequestSeen, |exchange, _| says("x")(exchange));
+    let waiting = echo(&client, &proxy, "x");
+    first.reached().await;
+    second.drop_connection();
+    assert!(!waiting.is_finished());
+    first.release();
+    assert!(waiting.await.unwrap().unwrap_err().is_request());
+    assert_eq!((second.reached().await.number, server.asked()), (1, 0));
+}
+
+#[test]
+fn within_a_namespace_our_kinds_are_listed_and_watched_there_alone() {
+    let upstream = Upstream::http("http://127.0.0.1:1").within("one");
+    let all = "/apis/dijob.dev/v1alpha1/dataintegrationjobs?watch=true";
+    assert_eq!(upstream.path(all), "/apis/dijob.dev/v1alpha1/namespaces/one/dataintegrationjobs?watch=true");
+    for other in ["/apis/dijob.dev/v1alpha1/namespaces/two/dataintegrationjobs", "/api/v1/namespaces/two/secrets/a"] {
+        assert_eq!(upstream.path(other), other);
+    }
+}
+
+#[tokio::test]
 async fn the_proxy_answers_by_itself_until_the_stop_is_dropped() {
     let (server, proxy, client) = plain().await;
     let held = proxy.hold_each(Moment::RequestSeen, |exchange| exchange.path.starts_with("/echo"));

@@ -22,6 +22,7 @@ fn handled(job: &DataIntegrationJob, token: &str) -> bool {
     is_ready(job) && job.status.as_ref().unwrap().handled_rerun_tokens.last().is_some_and(|t| t == token)
 }
 
+/// Covers: 42p.
 #[tokio::test]
 async fn a_restart_starts_nothing_and_does_what_was_asked_for_meanwhile() {
     let cluster = Cluster::start();
@@ -54,6 +55,7 @@ async fn a_restart_starts_nothing_and_does_what_was_asked_for_meanwhile() {
     tenant.end(&[&third]).await;
 }
 
+/// Covers: 42p.
 #[tokio::test]
 async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_stops() {
     let cluster = Cluster::start();
@@ -78,6 +80,7 @@ async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_stops() {
     tenant.end(&[&follower]).await;
 }
 
+/// Covers: 24p.
 #[tokio::test]
 async fn a_mended_key_starts_a_job_at_once_with_the_times_as_shipped() {
     let cluster = Cluster::start();

@@ -69,6 +69,7 @@ async fn a_log_that_nobody_takes_does_not_end_it() {
     assert!(ended.unwrap().unwrap().success(), "it stops in order, though the line that says so cannot be written");
 }
 
+/// Covers: 20p.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_an_api_server_it_says_so_and_an_outage_does_not_end_it() {
     let cluster = Cluster::start();

@@ -9,12 +9,13 @@
 //! 2. An exchange that reached [`Moment::Forwarded`] runs on upstream, whatever happens to the caller: a lost answer, or a
 //!    caller killed at that moment, is not a lost request. Of a caller killed before that, nothing is forwarded.
 //! 3. What the upstream does not answer is not answered: the caller's connection closes.
+//! 4. Stops at one moment act one after the other, in the order in which they were set.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a broken test tool fails its test")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -25,9 +26,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use self::stop::{Ending, Kind, Predicate, Stop, Verdict};
 use self::wire::Tracked;
 pub use self::wire::Upstream;
 
+mod stop;
 mod wire;
 
 /// Where an exchange can be stopped, in the order in which it comes there.
@@ -60,6 +63,8 @@ pub struct Exchange {
     pub status: Option<StatusCode>,
     /// When it was over for the caller: answered whole, cut off, or gone away.
     pub ended: Option<Duration>,
+    /// When the head of the upstream's answer had come: what was asked had been done by then.
+    pub answered: Option<Duration>,
 }
 
 /// A running proxy. Dropped, it closes all connections of its callers.
@@ -90,6 +95,11 @@ impl Proxy {
         self.shared.exchanges.borrow().clone()
     }
 
+    /// How long it has been running: the clock of [`Exchange::ended`] and [`Exchange::answered`].
+    pub fn elapsed(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
     /// Waits until the exchanges satisfy a condition. It is asked again at each moment of each exchange.
     pub async fn until(&self, mut holds: impl FnMut(&[Exchange]) -> bool) {
         self.shared.within_a_minute(&self.shared.exchanges, |exchanges| holds(exchanges)).await;
@@ -97,18 +107,33 @@ impl Proxy {
 
     /// Stops the next exchange that matches, and no other.
     pub fn hold(&self, moment: Moment, matches: impl Fn(&Exchange) -> bool + Send + Sync + 'static) -> Held {
-        self.add(moment, true, Box::new(matches))
+        self.add(moment, Kind::Once, Box::new(move |exchange, _| matches(exchange)))
     }
 
     /// Stops each exchange that matches, until the result is dropped.
     pub fn hold_each(&self, moment: Moment, matches: impl Fn(&Exchange) -> bool + Send + Sync + 'static) -> Held {
-        self.add(moment, false, Box::new(matches))
+        self.add(moment, Kind::Each, Box::new(move |exchange, _| matches(exchange)))
     }
 
-    fn add(&self, moment: Moment, once: bool, matches: Predicate) -> Held {
+    /// Stops the next exchange that matches, given all that came before it and itself, and no other.
+    pub fn hold_among(
+        &self,
+        moment: Moment,
+        matches: impl Fn(&Exchange, &[Exchange]) -> bool + Send + Sync + 'static,
+    ) -> Held {
+        self.add(moment, Kind::Once, Box::new(matches))
+    }
+
+    /// As [`Self::hold_among`] before it is forwarded, but released it is forwarded even if its caller has gone away: a
+    /// request that the network held back.
+    pub fn hold_back(&self, matches: impl Fn(&Exchange, &[Exchange]) -> bool + Send + Sync + 'static) -> Held {
+        self.add(Moment::RequestSeen, Kind::Late, Box::new(matches))
+    }
+
+    fn add(&self, moment: Moment, kind: Kind, matches: Predicate) -> Held {
         let stop = Arc::new(Stop {
             moment,
-            once,
+            kind,
             matches,
             reached: watch::Sender::default(),
             verdict: watch::Sender::new(Verdict::Wait),
@@ -170,24 +195,6 @@ impl Drop for Held {
     }
 }
 
-type Predicate = Box<dyn Fn(&Exchange) -> bool + Send + Sync>;
-
-struct Stop {
-    moment: Moment,
-    once: bool,
-    matches: Predicate,
-    reached: watch::Sender<Vec<Exchange>>,
-    verdict: watch::Sender<Verdict>,
-}
-
-#[derive(Clone)]
-enum Verdict {
-    Wait,
-    Go,
-    Drop,
-    Answer(StatusCode, &'static str, Bytes),
-}
-
 struct Shared {
     upstream: Upstream,
     started: Instant,
@@ -209,6 +216,7 @@ impl Shared {
                 moment: Moment::RequestSeen,
                 status: None,
                 ended: None,
+                answered: None,
             });
         });
         number
@@ -231,38 +239,31 @@ impl Shared {
         }
     }
 
-    /// Records that an exchange is here, and gives back the stop that waits for it here, having told it.
-    fn reach(&self, number: usize, moment: Moment) -> Option<Arc<Stop>> {
+    /// Records that an exchange is here, and gives back the stops that wait for it here.
+    fn reach(&self, number: usize, moment: Moment) -> (Exchange, Vec<Arc<Stop>>) {
         self.change(number, |exchange| exchange.moment = moment);
-        let exchange = self.exchanges.borrow()[number - 1].clone();
+        let exchanges = self.exchanges.borrow();
+        let until = &exchanges[..number];
+        let exchange = until[number - 1].clone();
         let mut stops = self.stops.lock().unwrap();
-        let at = stops.iter().position(|stop| stop.moment == moment && (stop.matches)(&exchange))?;
-        let stop = if stops[at].once { stops.remove(at) } else { stops[at].clone() };
-        stop.reached.send_modify(|reached| reached.push(exchange));
-        Some(stop)
+        let here = |stop: &Arc<Stop>| stop.moment == moment && (stop.matches)(&exchange, until);
+        let found: Vec<_> = stops.iter().filter(|stop| here(stop)).cloned().collect();
+        stops.retain(|stop| stop.kind == Kind::Each || !found.iter().any(|other| Arc::ptr_eq(other, stop)));
+        (exchange, found)
     }
 
     /// Waits at a moment for as long as a stop wants it; then goes on, or ends the exchange in its own way.
     async fn pass(&self, number: usize, moment: Moment) -> Result<(), Ending> {
-        let Some(stop) = self.reach(number, moment) else { return Ok(()) };
-        let mut verdicts = stop.verdict.subscribe();
-        let verdict = verdicts.wait_for(|verdict| !matches!(verdict, Verdict::Wait)).await.unwrap().clone();
-        match verdict {
-            Verdict::Wait | Verdict::Go => Ok(()),
-            Verdict::Drop => Err(Ending::Drop),
-            Verdict::Answer(status, content_type, body) => {
-                let body = Full::new(body).map_err(|never| match never {}).boxed();
-                let answer = Response::builder().status(status).header(CONTENT_TYPE, content_type).body(body);
-                Err(Ending::Answer(answer.unwrap()))
+        let (exchange, stops) = self.reach(number, moment);
+        for stop in stops {
+            stop.reached.send_modify(|reached| reached.push(exchange.clone()));
+            if stop.kind == Kind::Late {
+                return Err(Ending::Late(stop));
             }
+            stop.judge().await?;
         }
+        Ok(())
     }
-}
-
-/// How an exchange ends before its time.
-enum Ending {
-    Drop,
-    Answer(Response<BoxBody<Bytes, hyper::Error>>),
 }
 
 /// Makes hyper close the caller's connection.
@@ -294,17 +295,23 @@ async fn answer(
     let answer = match shared.pass(number, Moment::RequestSeen).await {
         // In a task of its own, since from here on it must go on without us.
         Ok(()) => tokio::spawn(exchange(shared.clone(), number, parts, body)).await.unwrap_or(Err(Ending::Drop)),
+        Err(Ending::Late(stop)) => {
+            tokio::spawn(late(stop, shared.clone(), number, parts, body)).await.unwrap_or(Err(Ending::Drop))
+        }
         Err(ending) => Err(ending),
     };
     let answer = match answer {
         Ok(answer) | Err(Ending::Answer(answer)) => answer,
-        Err(Ending::Drop) => return Err(Dropped),
+        Err(Ending::Drop | Ending::Late(_)) => return Err(Dropped),
     };
     shared.change(number, |exchange| exchange.status = Some(answer.status()));
     Ok(answer.map(|body| {
         Tracked::new(body, move |whole| {
             if whole {
-                caller.shared.reach(caller.number, Moment::AnswerSent);
+                let (exchange, stops) = caller.shared.reach(caller.number, Moment::AnswerSent);
+                for stop in stops {
+                    stop.reached.send_modify(|reached| reached.push(exchange.clone()));
+                }
             }
         })
     }))
@@ -323,6 +330,17 @@ impl Drop for Caller {
     }
 }
 
+async fn late(
+    stop: Arc<Stop>,
+    shared: Arc<Shared>,
+    number: usize,
+    parts: http::request::Parts,
+    body: Bytes,
+) -> Result<Response<BoxBody<Bytes, hyper::Error>>, Ending> {
+    stop.judge().await?;
+    exchange(shared, number, parts, body).await
+}
+
 /// One exchange, from the upstream's side: what comes after the whole request and before the answer's body.
 async fn exchange(
     shared: Arc<Shared>,
@@ -331,7 +349,8 @@ async fn exchange(
     body: Bytes,
 ) -> Result<Response<BoxBody<Bytes, hyper::Error>>, Ending> {
     let mut sender = shared.upstream.connect().await.map_err(|_| Ending::Drop)?;
-    parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse().unwrap();
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = shared.upstream.path(path).parse().unwrap();
     for framing in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
         parts.headers.remove(framing); // hyper's to set, for each of the two connections
     }
@@ -346,7 +365,10 @@ async fn exchange(
     for framing in [CONNECTION, TRANSFER_ENCODING] {
         answer.headers_mut().remove(framing);
     }
-    shared.change(number, |exchange| exchange.status = Some(answer.status()));
+    shared.change(number, |exchange| {
+        exchange.status = Some(answer.status());
+        exchange.answered = Some(shared.started.elapsed());
+    });
     shared.pass(number, Moment::AnswerSeen).await?;
     Ok(answer.map(BodyExt::boxed))
 }

@@ -117,6 +117,16 @@ impl Cluster {
         }
     }
 
+    /// Lets the operator hold its Lease in this namespace, by the rules as shipped for its own.
+    pub fn allow_lease(&self, namespace: &str) {
+        for mut object in documents("deploy/base/rbac.yaml") {
+            if object["metadata"]["namespace"].is_string() {
+                object["metadata"]["namespace"] = namespace.into();
+                self.create(&object);
+            }
+        }
+    }
+
     /// Kills the API server (-9); data and port are kept.
     pub fn kill_api_server(&self) {
         self.plane.kill_api_server().unwrap();

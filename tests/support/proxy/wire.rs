@@ -21,12 +21,20 @@ use tokio_rustls::TlsConnector;
 pub struct Upstream {
     address: SocketAddr,
     tls: Option<TlsConnector>,
+    namespace: Option<String>,
 }
+
+/// What the operator lists and watches, in all namespaces.
+const KINDS: [&str; 2] = ["/apis/dijob.dev/v1alpha1/dataintegrationjobs", "/apis/dijob.dev/v1alpha1/dataworksaccounts"];
 
 impl Upstream {
     /// A server at `http://IP:PORT`.
     pub fn http(url: &str) -> Self {
-        Self { address: url.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap(), tls: None }
+        Self {
+            address: url.strip_prefix("http://").unwrap().trim_end_matches('/').parse().unwrap(),
+            tls: None,
+            namespace: None,
+        }
     }
 
     /// A server at `https://IP:PORT`, whose certificate is signed by, or is, one in `ca_pem`.
@@ -39,7 +47,25 @@ impl Upstream {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let tls = builder.with_root_certificates(roots).with_no_client_auth();
-        Self { address, tls: Some(Arc::new(tls).into()) }
+        Self { address, tls: Some(Arc::new(tls).into()), namespace: None }
+    }
+
+    /// The same, but who lists or watches our kinds everywhere is shown one namespace alone: an operator works on all that
+    /// it sees, and so several can share one API server without meeting.
+    pub fn within(self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self }
+    }
+
+    /// What the upstream is asked for, when this is what the caller asks for.
+    pub fn path(&self, path: &str) -> String {
+        let everywhere = |kind: &&&str| path.strip_prefix(**kind).is_some_and(|rest| !rest.starts_with('/'));
+        match (&self.namespace, KINDS.iter().find(everywhere)) {
+            (Some(namespace), Some(kind)) => {
+                let (group, kind) = kind.rsplit_once('/').unwrap();
+                path.replacen(&format!("{group}/{kind}"), &format!("{group}/namespaces/{namespace}/{kind}"), 1)
+            }
+            _ => path.to_owned(),
+        }
     }
 
     pub async fn connect(&self) -> std::io::Result<SendRequest<Tracked<Full<Bytes>>>> {

@@ -36,7 +36,7 @@ pub enum Evidence {
     NoSign,
     /// No look late enough yet.
     TooEarly,
-    /// Reading is refused.
+    /// Reading is refused, or was before the call and the job is at work now: this look proves nothing.
     Blind,
 }
 
@@ -54,7 +54,10 @@ pub fn weigh(seen: &Observed, reading: Option<&Reading>, baseline: Baseline<'_>,
         Seen::Failed(_) => Evidence::TooEarly,
         Seen::NotFound(_) => without_sign,
         Seen::Job(view) => {
-            let Some(word) = baseline.word else { return without_sign };
+            let Some(word) = baseline.word else {
+                // It may be at work through this call, or have been before it.
+                return if is_at_work(&view.word) { Evidence::Blind } else { without_sign };
+            };
             let sign = match view.started {
                 Some(started) => baseline.started.is_none_or(|before| started > before),
                 None => settled && baseline.started.is_none() && began(word, &view.word),
@@ -66,6 +69,10 @@ pub fn weigh(seen: &Observed, reading: Option<&Reading>, baseline: Baseline<'_>,
 
 fn began(before: &str, word: &str) -> bool {
     let was_running = JobState::of(before) == JobState::Running;
-    let ran = matches!(JobState::of(word), JobState::Running | JobState::Finished | JobState::Failed);
-    !was_running && ran && before != word
+    !was_running && is_at_work(word) && before != word
+}
+
+/// It runs, or ran to its end.
+fn is_at_work(word: &str) -> bool {
+    matches!(JobState::of(word), JobState::Running | JobState::Finished | JobState::Failed)
 }

@@ -446,6 +446,21 @@ fn an_outcome_is_not_written_over_another_attempt() {
     assert_eq!(second.record.last_start.unwrap().outcome, "Accepted");
 }
 
+/// Shortest schedule: a refused read, a commit, an answer that is none, a read of the running job.
+#[test]
+fn a_start_without_a_baseline_is_not_sent_again_when_the_job_can_be_read() {
+    let blind = |p: &mut PendingStart| (p.baseline_started_time, p.baseline_job_status) = (None, None);
+    let seen = unresolved(ordinary(40).tap(blind).tap(|p| p.answered = true), 40);
+    for (word, started) in [("Running", Some(5_000)), ("Finished", Some(100)), ("Running", None)] {
+        let plan = decide(&seen.clone().cloud(word, started), now());
+        assert!(matches!(plan, Plan { action: Action::Nothing, stance: Stance::Resolving(_), .. }), "{plan:?}");
+    }
+    assert!(
+        start_of(&seen.cloud(STOPPED, Some(100))).is_some(),
+        "a job at rest is not started twice by a second start"
+    );
+}
+
 /// Shortest schedule: commit, rotation, a refusal of the old key whose record was cut off, the record.
 #[test]
 fn a_refusal_recorded_late_is_not_blamed_on_what_was_mended_meanwhile() {
@@ -546,7 +561,9 @@ fn without_a_baseline_nothing_seen_later_proves_anything() {
         p.baseline_started_time = None;
         p.baseline_job_status = None;
     });
-    assert!(start_of(&unresolved(record, 40).cloud("Running", Some(200))).is_some());
+    let plan = decide(&unresolved(record.clone(), 40).cloud("Running", Some(200)), now());
+    assert!(matches!(plan, Plan { action: Action::Nothing, stance: Stance::Resolving(_), .. }), "{plan:?}");
+    assert!(start_of(&unresolved(record, 40).cloud(STOPPED, Some(200))).is_some());
 }
 
 #[test]

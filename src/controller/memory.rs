@@ -29,9 +29,30 @@ pub struct Facts {
     pub credentials_version: String,
     /// Passes that failed in a row.
     pub failures: i32,
+    /// When status was last written only to tell how the object stands.
+    told: Vec<Timestamp>,
 }
 
+/// So many writes of one object in a minute may only tell how it stands.
+const TOLD: usize = 6;
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
 impl Facts {
+    /// When status may next be written only to tell how the object stands: an object that somebody edits all the time is
+    /// told of at the pace of a reader.
+    pub fn may_tell(&mut self, now: Timestamp) -> Timestamp {
+        self.told.retain(|at| now.duration_since(*at) < MINUTE);
+        match self.told.first() {
+            Some(oldest) if self.told.len() >= TOLD => oldest.saturating_add(MINUTE).unwrap_or(now),
+            Some(_) | None => now,
+        }
+    }
+
+    /// It was written so.
+    pub fn tell(&mut self, now: Timestamp) {
+        self.told.push(now);
+    }
+
     /// Status speaks of a start: if this life did not send it, its call is counted from now on, when it is first seen.
     /// Nothing is counted for a refused one: it surely did not run, and its retry must not wait for it.
     pub fn meet(&mut self, status: &JobStatus, now: Timestamp) {
@@ -134,6 +155,19 @@ mod tests {
         assert_eq!(facts.call_at, Some(at(300)));
         facts.meet(&last("b", "Accepted"), at(500));
         assert_eq!(facts.call_at, Some(at(500)));
+    }
+
+    #[test]
+    fn what_stands_is_told_six_times_a_minute() {
+        let mut facts = Facts::default();
+        for second in 0..6 {
+            assert_eq!(facts.may_tell(at(second)), at(second));
+            facts.tell(at(second));
+        }
+        assert_eq!((facts.may_tell(at(6)), facts.may_tell(at(59))), (at(60), at(60)));
+        assert_eq!(facts.may_tell(at(60)), at(60));
+        facts.tell(at(60));
+        assert_eq!(facts.may_tell(at(60)), at(61));
     }
 
     #[test]

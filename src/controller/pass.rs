@@ -61,18 +61,19 @@ pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
             let again = ctx.clock.now().checked_add(NOT_LEADING).unwrap_or(Timestamp::MAX);
             return Ok(Requeue::At(again));
         }
-        let next = step(ctx, subject, plan).await?;
-        match (&next.plan.action, next.plan.wait) {
-            (Action::Nothing, Wait::OnChange | Wait::OnTurn) => return Ok(Requeue::OnChange),
-            (Action::Nothing, Wait::Until(at)) => return Ok(Requeue::At(at)),
-            (_, _) => {} // more to do
+        let (next, told_at) = step(ctx, subject, plan).await?;
+        match (&next.plan.action, next.plan.wait, told_at) {
+            (Action::Nothing, Wait::Until(at), Some(told_at)) => return Ok(Requeue::At(at.min(told_at))),
+            (Action::Nothing, _, Some(at)) | (Action::Nothing, Wait::Until(at), None) => return Ok(Requeue::At(at)),
+            (Action::Nothing, Wait::OnChange | Wait::OnTurn, None) => return Ok(Requeue::OnChange),
+            (_, _, _) => {} // more to do
         }
     }
     Ok(Requeue::Again)
 }
 
-/// One action, and its record.
-async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, Error> {
+/// One action, and its record; and when what is not told yet may be told.
+async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, Option<Timestamp>), Error> {
     let uid = subject.seen.object.uid.clone();
     let (outcome, committed) = execute(ctx, &subject, &plan).await?;
     if let Some(job) = committed {
@@ -85,11 +86,19 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, E
     // A short wait for a turn is not worth a write; one that a person should know of is.
     let short_wait = next.plan.wait == Wait::OnTurn && !is_told(&next);
     if next.must_write || (at_rest && !short_wait) {
+        let now = ctx.clock.now();
+        let may_tell = ctx.memory.update(&uid, |facts| facts.may_tell(now));
+        if !next.must_write && may_tell > now {
+            return Ok((next, Some(may_tell)));
+        }
         let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
         ctx.memory.update(&uid, |facts| {
             facts.unrecorded = None;
             if written.is_some() {
                 facts.never_sent.clear(); // an intent under an older version can no longer be applied
+                if !next.must_write {
+                    facts.tell(now);
+                }
             }
         });
         for notice in notices(&subject.seen, &plan.action, &next.status) {
@@ -97,7 +106,7 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, E
         }
         count(ctx, &subject.seen, &plan, &outcome);
     }
-    Ok(next)
+    Ok((next, None))
 }
 
 fn is_told(next: &Next) -> bool {

@@ -97,6 +97,7 @@ impl Matrix {
         let (mut rows, mut shown, mut partly, mut required, mut whole) = (String::new(), 0, 0, 0, 0);
         for row in &self.row {
             let mut cells = Vec::new();
+            let mut waits: Vec<(String, &str)> = Vec::new();
             let mut is_whole = true;
             for layer in LAYERS {
                 let mut tests: Vec<_> =
@@ -113,10 +114,14 @@ impl Matrix {
                     cells.push(format!("{layer} {}; still open: {open}", tests.join(", ")));
                 } else if is_shown {
                     cells.push(format!("**{layer}** {}", tests.join(", ")));
-                } else if let Some(waits) = row.waits(layer) {
-                    cells.push(format!("{layer} waits: {waits}"));
+                } else if let Some(reason) = row.waits(layer) {
+                    match waits.iter_mut().find(|(_, other)| *other == reason) {
+                        Some((layers, _)) => *layers = format!("{layers}, {layer}"),
+                        None => waits.push((layer.to_string(), reason)),
+                    }
                 }
             }
+            cells.extend(waits.into_iter().map(|(layers, reason)| format!("{layers}: waits, {reason}")));
             whole += u32::from(is_whole);
             let Row { number, fault, promise, .. } = row;
             writeln!(rows, "| {number} | {fault} | {promise} | {} |", cells.join("<br>")).unwrap();
@@ -200,9 +205,11 @@ mod tests {
 
     #[test]
     fn the_table_names_tests_waits_and_totals() {
+        let same = Matrix::read(&TEXT.replace("\"b\"", "\"a\"")).unwrap().table(&[]);
+        assert!(same.contains("| 1 | f | p | u, s: waits, a |\n"), "{same}");
         let matrix = Matrix::read(&without_ended_waits(TEXT, &[claim(1, 'u')])).unwrap();
         let table = matrix.table(&[claim(1, 'u')]);
-        assert!(table.contains("| 1 | f | p | **u** `tests/x::t`<br>s waits: b |\n"), "{table}");
+        assert!(table.contains("| 1 | f | p | **u** `tests/x::t`<br>s: waits, b |\n"), "{table}");
         assert!(
             table.contains(
                 "**0 of 1 rows are shown in each layer they need; of 2 cells 1 are shown and 0 in part, by 1 tests.**"

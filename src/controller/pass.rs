@@ -85,10 +85,13 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
     let at_rest = matches!(next.plan.action, Action::Nothing);
     // A short wait for a turn is not worth a write; one that a person should know of is.
     let short_wait = next.plan.wait == Wait::OnTurn && !is_told(&next);
-    if next.must_write || (at_rest && !short_wait) {
+    // What a look showed may call for more than the record does: unwritten, the same record would be decided on for ever.
+    let moves_on = matches!(plan.action, Action::Nothing) && !at_rest;
+    let must_write = next.must_write || moves_on;
+    if must_write || (at_rest && !short_wait) {
         let now = ctx.clock.now();
         let may_tell = ctx.memory.update(&uid, |facts| facts.may_tell(now));
-        if !next.must_write && may_tell > now {
+        if !must_write && may_tell > now {
             return Ok((next, Some(may_tell)));
         }
         let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
@@ -96,7 +99,7 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
             facts.unrecorded = None;
             if written.is_some() {
                 facts.never_sent.clear(); // an intent under an older version can no longer be applied
-                if !next.must_write {
+                if !must_write {
                     facts.tell(now);
                 }
             }

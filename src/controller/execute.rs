@@ -114,6 +114,7 @@ async fn start(ctx: &Context, subject: &Subject, plan: &Plan, pending: &PendingS
         facts.unrecorded = Some(answered.clone());
         if may_have_run || pending.attempt > 1 {
             facts.call_of = Some((pending.id.clone(), pending.attempt));
+            facts.own_call = true;
         }
         if may_have_run {
             facts.call_at = Some(now);

@@ -15,8 +15,10 @@ use crate::plan::observed::{Answered, Reading};
 pub struct Facts {
     /// See [`crate::plan::Observed::call_at`].
     pub call_at: Option<Timestamp>,
-    /// The id and attempt of the start that `call_at` is about.
+    /// The id and attempt of the start that `call_at` is about. Attempt 0: it was first seen when it was finished.
     pub call_of: Option<(String, i64)>,
+    /// That call was made by this life.
+    pub own_call: bool,
     /// The last look.
     pub reading: Option<Reading>,
     /// An answer that status does not hold yet.
@@ -64,10 +66,13 @@ impl Facts {
         }
         // A finished start is known by its id alone.
         let Some((id, attempt)) = pending.or_else(|| last.map(|l| (l.id.as_str(), None))) else { return };
-        let ours = self.call_of.as_ref().is_some_and(|of| of.0 == id && attempt.is_none_or(|n| n == of.1));
-        if !ours || self.call_at.is_none() {
+        // The call that another life was still about to make when its record was first seen is over only now.
+        let accepted_since = attempt.is_none() && !self.own_call && last.is_some_and(|l| l.outcome == "Accepted");
+        let known = |of: &(String, i64)| of.0 == id && attempt.map_or(!accepted_since || of.1 == 0, |n| n == of.1);
+        if !self.call_of.as_ref().is_some_and(known) || self.call_at.is_none() {
             self.call_at = Some(now);
             self.call_of = Some((id.to_owned(), attempt.unwrap_or_default()));
+            self.own_call = false;
         }
     }
 }
@@ -158,6 +163,16 @@ mod tests {
     }
 
     #[test]
+    fn a_start_that_another_life_saw_accepted_counts_from_then() {
+        let mut facts = Facts::default();
+        facts.meet(&pending("a", 1), at(100));
+        facts.meet(&last("a", "Accepted"), at(220));
+        assert_eq!(facts.call_at, Some(at(220)), "its call may have left at any time before that");
+        facts.meet(&last("a", "Accepted"), at(300));
+        assert_eq!(facts.call_at, Some(at(220)));
+    }
+
+    #[test]
     fn what_stands_is_told_six_times_a_minute() {
         let mut facts = Facts::default();
         for second in 0..6 {
@@ -172,7 +187,8 @@ mod tests {
 
     #[test]
     fn our_own_call_keeps_its_time() {
-        let mut facts = Facts { call_at: Some(at(10)), call_of: Some(("a".to_owned(), 2)), ..Facts::default() };
+        let call_of = Some(("a".to_owned(), 2));
+        let mut facts = Facts { call_at: Some(at(10)), call_of, own_call: true, ..Facts::default() };
         for status in [pending("a", 2), last("a", "Accepted"), last("a", "Unknown")] {
             facts.meet(&status, at(100));
             assert_eq!(facts.call_at, Some(at(10)));

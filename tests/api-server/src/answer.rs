@@ -79,11 +79,13 @@ pub(crate) struct Refusal {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) details: Option<Value>,
+    /// Where a list that is too old may go on.
+    pub(crate) list_continue: Option<String>,
 }
 
 impl Refusal {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, list_continue: None }
     }
 
     pub(crate) fn with(mut self, details: Value) -> Self {
@@ -98,7 +100,10 @@ impl Refusal {
             401 => ("Unauthorized", "Unauthorized"),
             403 => ("Forbidden", "forbidden"),
             404 => ("NotFound", "the server could not find the requested resource"),
-            409 => ("Conflict", "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version and try again"),
+            409 => (
+                "Conflict",
+                "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version and try again",
+            ),
             410 => ("Expired", "The resourceVersion for the provided watch is too old."),
             429 => ("TooManyRequests", "Too many requests, please try again later."),
             500 => ("InternalError", "Internal error occurred: etcdserver: request timed out"),
@@ -114,7 +119,8 @@ impl Refusal {
         let mut status = Map::new();
         status.insert("kind".into(), "Status".into());
         status.insert("apiVersion".into(), "v1".into());
-        status.insert("metadata".into(), json!({}));
+        let metadata = self.list_continue.as_ref().map_or_else(|| json!({}), |token| json!({ "continue": token }));
+        status.insert("metadata".into(), metadata);
         status.insert("status".into(), "Failure".into());
         status.insert("message".into(), self.message.clone().into());
         if !self.reason.is_empty() {

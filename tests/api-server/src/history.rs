@@ -42,6 +42,8 @@ pub struct Change {
     /// What it is.
     pub happened: Happened,
     pub(crate) object: Arc<Json>,
+    /// The version before; that of a new object is absent.
+    pub(crate) previous: Option<Arc<Json>>,
 }
 
 impl Change {
@@ -54,7 +56,8 @@ impl Change {
 
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, time, caller, verb, subresource, resource, namespace, name, happened, object } = self;
+        let Self { version, time, caller, verb, subresource, resource, namespace, name, happened, object, previous: _ } =
+            self;
         write!(
             f,
             "{version} {time} {caller} {verb:?} {resource}/{subresource} {namespace}/{name} {happened:?} {}",

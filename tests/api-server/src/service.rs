@@ -58,8 +58,7 @@ impl Service<http::Request<Body>> for ApiService {
         let body = body.collect_bytes().now_or_never().and_then(Result::ok).unwrap_or_default();
         let content_type = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let uri = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let Some(mut request) =
-            Request::from_http(parts.method.as_str(), uri, content_type.unwrap_or_default(), &body)
+        let Some(mut request) = Request::from_http(parts.method.as_str(), uri, content_type.unwrap_or_default(), &body)
         else {
             let refusal = Refusal::new(415, "UnsupportedMediaType", "this method or content type is not served");
             return Box::pin(std::future::ready(Ok(whole(&refusal.answer()))));
@@ -67,12 +66,8 @@ impl Service<http::Request<Body>> for ApiService {
         let info = self.info(&request);
         let route = self.wire.request(&info);
         request.view = route.view;
-        let watch = WatchInfo {
-            caller: info.caller,
-            request: info.nth,
-            resource: info.resource,
-            namespace: info.namespace,
-        };
+        let watch =
+            WatchInfo { caller: info.caller, request: info.nth, resource: info.resource, namespace: info.namespace };
         let (tell, told) = oneshot::channel();
         let (server, wire) = (self.server.clone(), self.wire.clone());
         tokio::spawn(async move {

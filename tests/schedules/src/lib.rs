@@ -12,6 +12,9 @@
 
 pub mod chance;
 pub mod faults;
+pub mod oracle;
 pub mod process;
+pub mod report;
+pub mod run;
 pub mod story;
 pub mod world;

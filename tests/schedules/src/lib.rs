@@ -11,10 +11,12 @@
 //! 2. What is judged is judged from the ledger and the history alone.
 
 pub mod chance;
+pub mod cloud;
 pub mod faults;
 pub mod oracle;
 pub mod process;
 pub mod report;
 pub mod run;
 pub mod story;
+pub mod wire;
 pub mod world;

@@ -32,7 +32,7 @@ use tower::timeout::TimeoutLayer;
 use tower::{Layer as _, Service};
 
 use crate::chance::Chance;
-use crate::world::{World, sleep};
+use crate::world::{World, wait};
 
 /// What the world knows of a process.
 pub struct Process {
@@ -100,7 +100,7 @@ impl Process {
             }
             match self.held(world) {
                 None => return,
-                Some(left) => sleep(left).await,
+                Some(left) => wait(left).await,
             }
         }
     }
@@ -196,7 +196,7 @@ async fn beating(health: &Health, kinds: impl Future<Output = bool>) -> bool {
         tokio::select! {
             biased;
             there = &mut kinds => return there,
-            () = sleep(Duration::from_secs(1)) => health.beat(),
+            () = wait(Duration::from_secs(1)) => health.beat(),
         }
     }
 }
@@ -205,7 +205,7 @@ async fn until_lost(mut role: watch::Receiver<Role>) {
     if role.wait_for(|role| *role == Role::Lost).await.is_err() {
         return std::future::pending().await;
     }
-    sleep(Duration::from_secs(5)).await;
+    wait(Duration::from_secs(5)).await;
 }
 
 /// What becomes of the bytes of one process.
@@ -279,7 +279,7 @@ impl http_body::Body for GatedBody {
                 return Poll::Pending;
             }
             match this.process.held(&this.world) {
-                Some(left) => this.hold = Some(Box::pin(sleep(left))),
+                Some(left) => this.hold = Some(Box::pin(wait(left))),
                 None => return Pin::new(&mut this.inner).poll_frame(cx),
             }
         }

@@ -9,19 +9,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api_server::{Answer, ApiServer, ApiService, Change, EventFate, RequestInfo, Route, Then, Verb, View, WatchInfo};
+use api_server::{Answer, ApiServer, ApiService, Change, Verb};
 use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use simulator::core::{Cloud, Outgoing, Request};
-use simulator::{Behaviour, Fate, JobPatch, Key, Ledger, Oddity, Refusal};
-use tokio::sync::oneshot;
+use simulator::core::Cloud;
+use simulator::{JobPatch, Key, Ledger};
 use tokio::time::Instant;
 
-use dijob_operator::dataworks::TransportError;
-
 use crate::chance::Chance;
-use crate::faults::{Fault, Kind, Place};
+use crate::faults::{Kind, Place};
 use crate::process::{Ended, Lines, Process, live};
 use crate::story::{Edit, Schedule};
 
@@ -37,7 +34,7 @@ const CRDS: [&str; 2] = [
 ];
 
 /// Waits in virtual time.
-pub async fn sleep(time: Duration) {
+pub async fn wait(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
@@ -85,31 +82,31 @@ pub struct Record {
 }
 
 #[derive(Default)]
-struct Notes {
-    sent: Vec<Sent>,
-    identities: BTreeMap<u64, String>,
-    died: Vec<(u64, Timestamp)>,
-    story: Vec<String>,
-    faults: Vec<(Place, Kind, String)>,
-    exchanges: BTreeMap<String, u64>,
-    wrong: Vec<String>,
-    processes: Vec<Arc<Process>>,
+pub(crate) struct Notes {
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) identities: BTreeMap<u64, String>,
+    pub(crate) died: Vec<(u64, Timestamp)>,
+    pub(crate) story: Vec<String>,
+    pub(crate) faults: Vec<(Place, Kind, String)>,
+    pub(crate) exchanges: BTreeMap<String, u64>,
+    pub(crate) wrong: Vec<String>,
+    pub(crate) processes: Vec<Arc<Process>>,
 }
 
 /// The world.
 pub struct World {
     /// What is played.
     pub schedule: Schedule,
-    start: Instant,
-    api: ApiServer,
-    cloud: Mutex<Cloud>,
+    pub(crate) start: Instant,
+    pub(crate) api: ApiServer,
+    pub(crate) cloud: Mutex<Cloud>,
     faulty: AtomicBool,
     processes: AtomicU64,
     keys: AtomicU64,
-    notes: Mutex<Notes>,
+    pub(crate) notes: Mutex<Notes>,
 }
 
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -157,316 +154,33 @@ impl World {
         lock(&self.notes).identities.insert(process, identity.to_owned());
     }
 
-    fn tell(&self, line: &str) {
+    pub(crate) fn tell(&self, line: &str) {
         let at = self.elapsed();
         lock(&self.notes).story.push(format!("{:>9.3} s  {line}", at.as_secs_f64()));
     }
 
-    fn struck(&self, place: Place, kind: Kind, what: &str) {
+    pub(crate) fn struck(&self, place: Place, kind: Kind, what: &str) {
         self.tell(&format!("fault {place}: {kind:?} at {what}"));
         lock(&self.notes).faults.push((place, kind, what.to_owned()));
     }
 
-    fn is_faulty(&self) -> bool {
+    pub(crate) fn is_faulty(&self) -> bool {
         self.faulty.load(Ordering::Relaxed)
     }
 
-    fn kill(&self, process: &Process) {
+    pub(crate) fn kill(&self, process: &Process) {
         process.killed.cancel();
         lock(&self.notes).died.push((process.number, self.now()));
         self.tell(&format!("p{} is killed", process.number));
     }
 
-    fn ask(&self, caller: &str, verb: Verb, uri: &str, body: Option<Value>) -> Answer {
+    pub(crate) fn ask(&self, caller: &str, verb: Verb, uri: &str, body: Option<Value>) -> Answer {
         self.api.request(caller, verb, uri, body)
     }
-
-    /// What becomes of a request to the API server.
-    pub fn api_request(&self, process: &Process, info: &RequestInfo) -> Route {
-        let nth = process.exchange();
-        let place = Place { process: process.number, nth, event: 0 };
-        let what = format!("{:?} {}{}{}", info.verb, info.resource, if info.subresource.is_empty() { "" } else { "/" }, info.subresource);
-        let lease = info.resource == "leases";
-        *lock(&self.notes).exchanges.entry(what.clone()).or_default() += 1;
-        if !self.is_faulty() {
-            return Route::default();
-        }
-        let mut quick = Chance::about(&[self.schedule.seed, 3, place.process, nth]);
-        let before = Duration::from_millis(if lease { 0 } else { quick.below(4) });
-        let route = Route { before, ..Route::default() };
-        if !lease && info.verb.writes() {
-            self.tell(&format!("p{} {nth}: {what} {}/{}", process.number, info.namespace, info.name));
-        }
-        let Some(mut fault) = self.schedule.faults.api(place, info.verb, &info.resource) else { return route };
-        self.struck(place, fault.kind, &what);
-        self.api_fault(process, info, &mut fault, route)
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the others strike elsewhere")]
-    fn api_fault(&self, process: &Process, info: &RequestInfo, fault: &mut Fault, route: Route) -> Route {
-        let time = fault.time();
-        let then = match fault.kind {
-            Kind::RequestLost => Then::LoseRequest,
-            Kind::AnswerLost => Then::LoseAnswer,
-            Kind::HangBefore => Then::HangBefore,
-            Kind::HangAfter => Then::HangAfter,
-            Kind::Delay => return Route { before: time, ..route },
-            Kind::LateAnswer => return Route { after: time, ..route },
-            Kind::Refused => Then::Refuse(fault.chance.pick(&[409, 429, 500, 503, 504], 500)),
-            Kind::TakenAndRefused => Then::TakeThenRefuse(fault.chance.pick(&[500, 503, 504], 504)),
-            Kind::KillBefore => {
-                self.kill(process);
-                Then::HangBefore
-            }
-            Kind::KillAfter => {
-                self.kill(process);
-                Then::Deliver
-            }
-            Kind::PauseBefore => {
-                process.hold(self, time);
-                return Route { before: time, ..route };
-            }
-            Kind::PauseAfter => {
-                process.hold(self, time);
-                Then::Deliver
-            }
-            Kind::Behind => return Route { view: View::Behind(1 + fault.chance.below(4)), ..route },
-            Kind::Conflict => {
-                self.foreign_write(&info.namespace, &info.name, fault.chance.below(3));
-                Then::Deliver
-            }
-            Kind::LeaseDeleted => {
-                self.ask(PEOPLE, Verb::Delete, LEASE, None);
-                Then::Deliver
-            }
-            Kind::LeaseEdited => {
-                let holder = fault.chance.pick(&[json!(null), json!("someone")], json!(null));
-                self.ask(PEOPLE, Verb::Merge, LEASE, Some(json!({ "spec": { "holderIdentity": holder } })));
-                Then::Deliver
-            }
-            Kind::Compacted => {
-                self.api.compact();
-                Then::Deliver
-            }
-            _ => Then::Deliver,
-        };
-        Route { then, ..route }
-    }
-
-    fn foreign_write(&self, namespace: &str, name: &str, how: u64) {
-        let uri = uri(namespace, name);
-        let text = self.elapsed().as_millis().to_string();
-        match how {
-            0 => self.ask("someone", Verb::Merge, &uri, Some(json!({ "metadata": { "labels": { "seen": text } } }))),
-            1 => self.ask(
-                "someone",
-                Verb::Merge,
-                &uri,
-                Some(json!({ "metadata": { "annotations": { "example.com/seen": text } } })),
-            ),
-            _ => {
-                let condition = json!({
-                    "type": "example.com/Seen", "status": "True", "reason": "Seen", "message": text,
-                    "lastTransitionTime": "2026-11-24T00:00:00Z", "observedGeneration": 1,
-                });
-                let body = json!({
-                    "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob",
-                    "metadata": { "name": name }, "status": { "observedGeneration": 0, "conditions": [condition] },
-                });
-                drop(body.clone());
-                self.ask("someone", Verb::Merge, &uri, Some(json!({ "metadata": { "labels": { "too": text } } })))
-            }
-        };
-    }
-
-    /// What becomes of an event.
-    pub fn api_event(&self, process: &Process, info: &WatchInfo, nth: u64) -> EventFate {
-        if !self.is_faulty() {
-            return EventFate::Deliver;
-        }
-        // Watches are numbered by their request among those of the service.
-        let place = Place { process: process.number, nth: info.request, event: nth + 1 };
-        let (fate, kind) = self.schedule.faults.event(place);
-        if let Some(kind) = kind {
-            self.struck(place, kind, &format!("event of {}", info.resource));
-        }
-        fate
-    }
-
-    /// One call of the cloud by a process.
-    ///
-    /// # Errors
-    /// No answer came.
-    pub async fn call(
-        self: Arc<Self>,
-        process: &Arc<Process>,
-        request: http::Request<Vec<u8>>,
-    ) -> Result<http::Response<Vec<u8>>, TransportError> {
-        let nth = process.exchange();
-        let place = Place { process: process.number, nth, event: 0 };
-        let action = request.headers().get("x-acs-action").and_then(|v| v.to_str().ok()).unwrap_or("?").to_owned();
-        *lock(&self.notes).exchanges.entry(action.clone()).or_default() += 1;
-        self.tell(&format!("p{} {nth}: {action}", process.number));
-        let fault = self.schedule.faults.cloud(place).filter(|_| self.is_faulty());
-        if let Some(fault) = &fault {
-            self.struck(place, fault.kind, &action);
-        }
-        let mut quick = Chance::about(&[self.schedule.seed, 4, place.process, nth]);
-        let mut way = Way { before: Duration::from_millis(5 + quick.below(60)), ..Way::default() };
-        if let Some(mut fault) = fault {
-            if let Some(error) = self.cloud_fault(process, &mut fault, &mut way).await {
-                return Err(error);
-            }
-        }
-        let (tell, told) = oneshot::channel();
-        if !way.lost {
-            tokio::spawn(self.clone().carry(process.number, request, way, tell));
-        }
-        let answer = async {
-            match told.await {
-                Ok(answer) => answer,
-                Err(_) => std::future::pending().await,
-            }
-        };
-        match tokio::time::timeout(Duration::from_secs(15), answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(TransportError::MayHaveRun("operation timed out".to_owned())),
-        }
-    }
-
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the others strike elsewhere")]
-    async fn cloud_fault(&self, process: &Process, fault: &mut Fault, way: &mut Way) -> Option<TransportError> {
-        let time = fault.time();
-        let long = SignedDuration::from_secs(i64::try_from(fault.chance.below(1200)).unwrap_or(0));
-        let broken = Refusal::of("InternalError.System");
-        let throttled = ["Throttling.Api", "Throttling.User", "9990020002"];
-        let denied = ["Forbidden.RAM", "InvalidParameter", "InvalidTimeStamp.Expired", "SignatureNonceUsed", "Odd.Code"];
-        let behaviour = match fault.kind {
-            Kind::NoConnection => {
-                sleep(Duration::from_millis(fault.chance.pick(&[1, 5000], 1))).await;
-                return Some(TransportError::NeverLeft("error trying to connect".to_owned()));
-            }
-            Kind::RequestLost => Behaviour::lost_request(),
-            Kind::AnswerLost => Behaviour::lost_answer(),
-            Kind::HangBefore => Behaviour::hang_before(),
-            Kind::HangAfter => Behaviour::hang_after(),
-            Kind::Delay => {
-                way.before += time.min(Duration::from_secs(20));
-                return None;
-            }
-            Kind::LateAnswer => Behaviour::late_answer(SignedDuration::try_from(time).unwrap_or_default()),
-            Kind::Refused => Behaviour::error(broken),
-            Kind::TakenAndRefused => Behaviour::executed_error(broken),
-            Kind::KillBefore => {
-                self.kill(process);
-                way.lost = true;
-                return None;
-            }
-            Kind::KillAfter => {
-                self.kill(process);
-                return None;
-            }
-            Kind::PauseBefore => {
-                process.hold(self, time);
-                way.before += time;
-                way.pause = time;
-                return None;
-            }
-            Kind::PauseAfter => {
-                process.hold(self, time);
-                return None;
-            }
-            Kind::LateArrival => Behaviour::late_arrival(long),
-            Kind::LateExecution => Behaviour::late_execution(long),
-            Kind::Swallowed => Behaviour::swallowed(),
-            Kind::Malformed => Behaviour::odd(fault.chance.pick(&[Oddity::Malformed, Oddity::Truncated, Oddity::Empty, Oddity::Cut], Oddity::Cut)),
-            Kind::Huge => Behaviour::odd(Oddity::Huge { bytes: 2_000_000 }),
-            Kind::Html => Behaviour::odd(Oddity::Html { status: fault.chance.pick(&[200, 403, 404, 502], 404) }),
-            Kind::Throttled => Behaviour::error(Refusal::of(fault.chance.pick(&throttled, "Throttling.Api"))),
-            _ => Behaviour::error(Refusal::of(fault.chance.pick(&denied, "Odd.Code"))),
-        };
-        way.behaviour = Some(behaviour);
-        None
-    }
-
-    /// The bytes of one call, which no longer belong to the process.
-    async fn carry(
-        self: Arc<Self>,
-        process: u64,
-        request: http::Request<Vec<u8>>,
-        way: Way,
-        tell: oneshot::Sender<Result<http::Response<Vec<u8>>, TransportError>>,
-    ) {
-        let left = self.now() + SignedDuration::try_from(way.pause).unwrap_or_default();
-        sleep(way.before).await;
-        let now = self.now();
-        let (head, body) = request.into_parts();
-        let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let request = Request {
-            connection: process,
-            first_byte: now,
-            method: head.method.to_string(),
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or_default().to_owned(),
-            content_type: text("content-type"),
-            host: text("host").unwrap_or_default(),
-            body,
-        };
-        let answer = {
-            let mut cloud = lock(&self.cloud);
-            if let Some(behaviour) = way.behaviour {
-                let fault = simulator::Fault { calls: Some(1), behaviour, ..simulator::Fault::default() };
-                cloud.switches.faults.push(fault);
-            }
-            cloud.receive(now, request)
-        };
-        lock(&self.notes).sent.push(Sent { process, seq: answer.seq, left, paused: !way.pause.is_zero() });
-        if let Ok(after) = Duration::try_from(answer.after) {
-            if !after.is_zero() {
-                sleep(after).await;
-            }
-        }
-        let (fate, told) = match answer.outgoing {
-            Outgoing::Reply(reply) if reply.cut.is_some() => {
-                (Fate::Sent, Some(Err(TransportError::MayHaveRun("the answer broke off".to_owned()))))
-            }
-            Outgoing::Reply(reply) if reply.body.len() > 1024 * 1024 => {
-                (Fate::Sent, Some(Err(TransportError::MayHaveRun("the answer is larger than 1 MiB".to_owned()))))
-            }
-            Outgoing::Reply(reply) => {
-                let mut builder = http::Response::builder().status(reply.status);
-                for (name, value) in reply.headers {
-                    builder = builder.header(name, value);
-                }
-                let problem = |e: http::Error| TransportError::MayHaveRun(e.to_string());
-                (Fate::Sent, Some(builder.body(reply.body).map_err(problem)))
-            }
-            Outgoing::Drop => {
-                (Fate::Dropped, Some(Err(TransportError::MayHaveRun("connection closed".to_owned()))))
-            }
-            Outgoing::Hang => (Fate::Hung, None),
-        };
-        lock(&self.cloud).answered(self.now(), answer.seq, fate);
-        match told {
-            Some(told) => drop(tell.send(told)),
-            None => std::future::pending().await,
-        }
-    }
 }
 
-/// How the bytes of a call travel.
-#[derive(Default)]
-struct Way {
-    before: Duration,
-    behaviour: Option<Behaviour>,
-    /// The process stands still for so long before the bytes leave.
-    pause: Duration,
-    lost: bool,
-}
-
-const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/dijob-system/leases/dijob-operator";
-
-fn uri(namespace: &str, name: &str) -> String {
+/// Path of a job.
+pub(crate) fn uri(namespace: &str, name: &str) -> String {
     format!("/apis/dijob.dev/v1alpha1/namespaces/{namespace}/{JOBS}/{name}")
 }
 
@@ -571,7 +285,7 @@ impl World {
 
     async fn people(self: Arc<Self>) {
         for (at, edit) in &self.schedule.edits {
-            sleep(at.saturating_sub(self.elapsed())).await;
+            wait(at.saturating_sub(self.elapsed())).await;
             self.edit(edit);
         }
     }
@@ -593,7 +307,7 @@ impl World {
             process.killed.cancel();
             self.tell(&format!("p{number} has ended: {ended:?}"));
             let pause = Chance::about(&[self.schedule.seed, 5, number]).pick(&[10, 1000, 5000, 20_000], 10);
-            sleep(Duration::from_millis(pause)).await;
+            wait(Duration::from_millis(pause)).await;
         }
     }
 
@@ -640,7 +354,7 @@ pub fn play(schedule: Schedule, quiet: Duration) -> Record {
             tasks.spawn(world.clone().pod(slot));
         }
         let people = tokio::spawn(world.clone().people());
-        sleep(world.schedule.faulty).await;
+        wait(world.schedule.faulty).await;
         world.hearts();
         drop(people.await);
         let honest = world.now();
@@ -649,14 +363,14 @@ pub fn play(schedule: Schedule, quiet: Duration) -> Record {
         world.tell("the faults stop");
         let began = world.elapsed();
         while world.elapsed() - began < BOUND {
-            sleep(Duration::from_secs(60)).await;
+            wait(Duration::from_secs(60)).await;
             if world.elapsed() - began > Duration::from_secs(180) && world.at_rest() {
                 break;
             }
         }
         let settled = world.now();
         world.tell("settled, or the bound is over");
-        sleep(quiet).await;
+        wait(quiet).await;
         world.hearts();
         world.record(honest, settled)
     })

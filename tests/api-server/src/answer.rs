@@ -61,7 +61,8 @@ impl Answer {
     pub fn value(&self) -> Value {
         match &self.body {
             Body::Json(json) => json.value.clone(),
-            Body::Bytes(bytes) => serde_json::from_slice(bytes).unwrap_or_default(),
+            Body::Bytes(bytes) => serde_json::from_slice(bytes)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(bytes).into_owned())),
         }
     }
 
@@ -71,6 +72,9 @@ impl Answer {
         (200..300).contains(&self.code)
     }
 }
+
+/// Marks a no that is no `Status`.
+const NO_PAGE: &str = "no page";
 
 /// A no, as Kubernetes says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +119,11 @@ impl Refusal {
         if code == 429 { refusal.with(json!({ "retryAfterSeconds": 1 })) } else { refusal }
     }
 
+    /// There is nothing at this path.
+    pub(crate) fn no_page() -> Self {
+        Self::new(404, NO_PAGE, "404 page not found\n")
+    }
+
     pub(crate) fn status(&self) -> Value {
         let mut status = Map::new();
         status.insert("kind".into(), "Status".into());
@@ -134,6 +143,9 @@ impl Refusal {
     }
 
     pub(crate) fn answer(&self) -> Answer {
+        if self.reason == NO_PAGE {
+            return Answer::raw(self.code, self.message.clone().into());
+        }
         Answer::new(self.code, Json::new(self.status()))
     }
 }

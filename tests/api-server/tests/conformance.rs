@@ -27,7 +27,8 @@ const CRDS: [&str; 2] = [
 async fn real(plane: &ControlPlane) -> Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let file = Kubeconfig::from_yaml(&plane.kubeconfig_yaml(ADMIN).unwrap()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+    let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+    config.default_retry = false; // an answer of 504 is to be seen
     let client = Client::try_from(config).unwrap();
     for text in CRDS {
         let crd: Value = serde_saphyr::from_str(text).unwrap();

@@ -130,7 +130,8 @@ impl Set {
     }
 }
 
-fn spoken(step: &str) -> String {
+/// A step as messages write it.
+pub(crate) fn spoken(step: &str) -> String {
     match step.split_once(':') {
         Some(("k", keys)) => {
             let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();

@@ -151,13 +151,13 @@ fn built_in() -> Vec<Kind> {
             (true, false),
             json!({
                 "spec": {
-                    "type": "object", "default": {},
+                    "type": "object",
                     "properties": { "finalizers": { "type": "array", "items": text } },
                 },
                 "status": {
-                    "type": "object", "default": {},
+                    "type": "object",
                     "properties": {
-                        "phase": { "type": "string", "default": "Active" },
+                        "phase": text,
                         "conditions": {
                             "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
                             "items": {

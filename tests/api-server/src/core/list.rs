@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::meta::set;
 use super::select::Selector;
 use super::store::Collection;
 use crate::answer::{Answer, Refusal};
@@ -70,6 +71,9 @@ pub(crate) fn list(of: &Collection, now: u64, target: &Target, request: &Request
         items.push(change);
     }
     let mut metadata = json!({ "resourceVersion": version.to_string() });
+    if of.kind.custom {
+        set(&mut metadata, &["continue"], "");
+    }
     if let (Some((_, rest)), Some(last), Value::Object(metadata)) = (&more, items.last(), &mut metadata) {
         metadata.insert("continue".into(), token_of(version, &format!("{}\0", path_of(last))).into());
         if selector.is_empty() {
@@ -119,11 +123,11 @@ fn read_token(token: &str) -> Result<(u64, String), Refusal> {
         let token: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
         Some((token.get("rv")?.as_u64()?, token.get("start")?.as_str()?.to_owned()))
     };
-    read().ok_or_else(|| Refusal::new(400, "BadRequest", "continue key is not valid"))
+    read().ok_or_else(|| Refusal::new(400, "BadRequest", "invalid continue token: continue key is not valid"))
 }
 
 fn too_large(wanted: u64, version: u64) -> Refusal {
     let cause = json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
-    Refusal::new(504, "Timeout", format!("Too large resource version: {wanted}, current: {version}"))
+    Refusal::new(504, "Timeout", format!("Timeout: Too large resource version: {wanted}, current: {version}"))
         .with(json!({ "causes": [cause], "retryAfterSeconds": 1 }))
 }

@@ -66,6 +66,19 @@ pub(crate) fn generation(object: &Value) -> i64 {
     at(object, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or_default()
 }
 
+/// Takes away what is empty in metadata, as the real one does when it reads an object.
+pub(crate) fn drop_empty(object: &mut Value) {
+    if let Some(Value::Object(metadata)) = object.get_mut("metadata") {
+        metadata.retain(|_, value| match value {
+            Value::Null => false,
+            Value::String(text) => !text.is_empty(),
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            Value::Bool(_) | Value::Number(_) => true,
+        });
+    }
+}
+
 /// A DNS subdomain, which names have to be.
 pub(crate) fn is_name(name: &str) -> bool {
     let label = |label: &str| {

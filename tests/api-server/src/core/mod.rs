@@ -28,7 +28,7 @@ use crate::history::{Change, Happened};
 use crate::request::{Request, Target};
 use crate::wire::Verb;
 use kinds::Kind;
-use meta::{set, take_text};
+use meta::{copy, set, take_text};
 use owned::Owned;
 use store::{Collection, Key, Stored};
 
@@ -171,7 +171,7 @@ impl Core {
     }
 
     fn find(&self, request: &Request) -> Result<(Target, usize), Refusal> {
-        let target = request.target().ok_or_else(|| Refusal::of_code(404))?;
+        let target = request.target().ok_or_else(Refusal::no_page)?;
         let is_it = |kind: &Kind| {
             (kind.group.as_str(), kind.version.as_str(), &*kind.plural)
                 == (&target.group, &target.version, &target.resource)
@@ -185,7 +185,7 @@ impl Core {
                 && (!kind.namespaced || target.name.is_empty() || !target.namespace.is_empty())
         };
         let collection = self.collections.iter().position(|collection| is_it(&collection.kind));
-        collection.map(|collection| (target, collection)).ok_or_else(|| Refusal::of_code(404).with(json!({})))
+        collection.map(|collection| (target, collection)).ok_or_else(Refusal::no_page)
     }
 
     fn stored(&self, call: &Call<'_>) -> Option<&Stored> {
@@ -206,7 +206,14 @@ impl Core {
             }
             Happened::Modified | Happened::Deleted => call.key(),
         };
-        set(&mut object, &["metadata", "resourceVersion"], version.to_string());
+        if call.request.is_dry_run() {
+            // It stays under the version that it has, and what is not there has none.
+            if let Some(stored) = self.stored(call) {
+                copy(&mut object, stored.change.object(), &["metadata", "resourceVersion"]);
+            }
+        } else {
+            set(&mut object, &["metadata", "resourceVersion"], version.to_string());
+        }
         if !owned.is_empty() {
             set(&mut object, &["metadata", "managedFields"], owned.to_json(&call.kind.api_version));
         }
@@ -238,7 +245,10 @@ impl Core {
         if happened == Happened::Deleted {
             collection.objects.remove(&key);
         } else {
-            collection.objects.insert(key, Stored { change, owned: Arc::new(owned) });
+            // The real one fills in the status when it reads: what it stored at creation has none, so that even a write
+            // that changes nothing is stored once.
+            let unsettled = happened == Happened::Created && call.kind.custom && object.value.get("status").is_some();
+            collection.objects.insert(key, Stored { change, owned: Arc::new(owned), unsettled });
         }
         object
     }

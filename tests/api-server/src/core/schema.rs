@@ -244,7 +244,10 @@ impl Schema {
         if let Some(length) = length.and_then(|length| u64::try_from(length).ok()) {
             if let Some(max) = self.lengths.1.filter(|max| length > *max) {
                 let reason = if unit == "chars" { "FieldValueTooLong" } else { "FieldValueTooMany" };
-                fault(reason, format!("Too long: may not be more than {max} {unit}"));
+                let unit = if unit == "chars" { "bytes" } else { unit };
+                let what =
+                    if unit == "bytes" { "Too long: may not be more than" } else { "Too many: must have at most" };
+                fault(reason, format!("{what} {max} {unit}"));
             }
             if let Some(min) = self.lengths.0.filter(|min| length < *min) {
                 fault(

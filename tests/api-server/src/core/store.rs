@@ -15,6 +15,8 @@ pub(crate) type Key = (Arc<str>, Arc<str>);
 pub(crate) struct Stored {
     pub(crate) change: Arc<Change>,
     pub(crate) owned: Arc<Owned>,
+    /// Whether the next write is stored even if it changes nothing.
+    pub(crate) unsettled: bool,
 }
 
 /// The objects of one kind.

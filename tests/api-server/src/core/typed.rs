@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::fields::{Node, Set};
+use super::fields::{Node, Set, spoken};
 use super::schema::{Merge, Schema, Shape};
 
 /// What differs between two values.
@@ -262,26 +262,26 @@ pub(crate) fn with_named(set: &Set, schema: &Schema) -> Set {
     all
 }
 
-/// The first field of a value that the schema does not have, as messages write it.
-pub(crate) fn undeclared(value: &Value, schema: &Schema, path: &str) -> Option<String> {
+/// The first thing for which a configuration cannot be applied, as messages write it: a field that the schema does not have,
+/// or two items of one key.
+pub(crate) fn problem(value: &Value, schema: &Schema, path: &str) -> Option<String> {
     match (&schema.shape, value) {
         (Shape::Map(fields), Value::Object(map)) => map.iter().find_map(|(key, value)| {
             let path = format!("{path}.{key}");
             match fields.named.get(key).or(fields.others.as_ref()) {
-                Some(schema) => undeclared(value, schema, &path),
-                None => Some(path),
+                Some(schema) => problem(value, schema, &path),
+                None => Some(format!("{path}: field not declared in schema")),
             }
         }),
         (Shape::List(items), Value::Array(list)) => list.iter().enumerate().find_map(|(index, item)| {
-            let at = match &items.merge {
-                Merge::Map(keys) => {
-                    let keys: Vec<String> =
-                        keys.iter().filter_map(|key| Some(format!("{key}={}", item.get(key)?))).collect();
-                    format!("{path}[{}]", keys.join(","))
-                }
-                Merge::Set | Merge::Atomic => format!("{path}[{index}]"),
-            };
-            undeclared(item, &items.of, &at)
+            if items.merge == Merge::Atomic {
+                return problem(item, &items.of, &format!("{path}[{index}]"));
+            }
+            let step = step_of_item(&items.merge, item);
+            let key = spoken(&step);
+            let twice = list.iter().take(index).any(|other| step_of_item(&items.merge, other) == step);
+            let twice = twice.then(|| format!("{path}: duplicate entries for key {key}"));
+            twice.or_else(|| problem(item, &items.of, &format!("{path}{key}")))
         }),
         _ => None,
     }

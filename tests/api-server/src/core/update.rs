@@ -5,9 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
-use super::meta::{at, copy, generation, has_finalizers, is_deleting, is_name, plain, set, take_text, text, unset};
+use super::meta::{
+    at, copy, drop_empty, generation, has_finalizers, is_deleting, is_name, plain, set, take_text, text, unset,
+};
 use super::owned::{Owned, Rules};
-use super::schema::Fault;
+use super::schema::{Fault, strings};
 use super::{Call, Core, patch, typed};
 use crate::answer::{Answer, Json, Refusal};
 use crate::history::Happened;
@@ -46,7 +48,7 @@ impl Core {
         let there = known.clone().unwrap_or_default();
         if !uid.is_empty() && uid != there {
             let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {there}");
-            return Err(call.conflict(&if known.is_some() { why } else { stored_badly(call, &why) }));
+            return Err(call.conflict(&stored_badly(call, &why)));
         }
         if known.is_none() {
             let mut owned = Owned::default();
@@ -92,8 +94,8 @@ impl Core {
         let subresource = call.target.subresource.as_str();
         let force = call.request.flag("force");
         let apply = |live: &Value, mut owned: Owned| {
-            if let Some(path) = typed::undeclared(&config, &call.kind.schema, "") {
-                return Err(undeclared(call, &path));
+            if let Some(problem) = typed::problem(&config, &call.kind.schema, "") {
+                return Err(not_typed(call, &config, &problem));
             }
             let mut new = owned.apply(live, &config, call.manager(), subresource, force, rules)?;
             if let Value::Object(new) = &mut new {
@@ -103,6 +105,7 @@ impl Core {
                 prepare(call, &mut new)?;
             }
             call.kind.schema.fill(&mut new);
+            drop_empty(&mut new);
             Ok((new, owned))
         };
         if self.stored(call).is_some() {
@@ -148,8 +151,6 @@ impl Core {
             set(&mut new, &["metadata", "generation"], 1);
         }
         if kind.is_namespace() {
-            let name = take_text(&new, &["metadata", "name"]);
-            set(&mut new, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
             set(&mut new, &["spec", "finalizers"], json!(["kubernetes"]));
             set(&mut new, &["status"], json!({ "phase": "Active" }));
         }
@@ -159,7 +160,7 @@ impl Core {
             let message = format!("{} {:?} already exists", kind.qualified(), call.target.name);
             return Err(call.refuse(409, "AlreadyExists", &message));
         }
-        self.uids += u64::from(!call.request.is_dry_run());
+        self.uids += 1;
         set(&mut new, &["metadata", "uid"], format!("00000000-0000-4000-8000-{:012}", self.uids));
         set(&mut new, &["metadata", "creationTimestamp"], call.seconds());
         Ok(Answer::new(201, self.commit(call, Happened::Created, new, owned)))
@@ -185,7 +186,8 @@ impl Core {
             let message = format!("Invalid value: {:?}: field is immutable", text(&new, &["metadata", "uid"]));
             return Err(invalid(call, &[Fault { reason: "FieldValueInvalid", field: "metadata.uid".into(), message }]));
         }
-        if new == live && owned.same(&stored.owned) {
+        check_finalizers(call, &live, &new)?;
+        if new == live && owned.same(&stored.owned) && (!stored.unsettled || call.request.is_dry_run()) {
             return Ok(Answer::new(200, stored.change.object.clone()));
         }
         validate(call, &new)?;
@@ -193,8 +195,8 @@ impl Core {
         let gone = is_deleting(&live) && !has_finalizers(&new) && has_finalizers(&live) && !held;
         let happened = if gone { Happened::Deleted } else { Happened::Modified };
         let written = self.commit(call, happened, new, owned);
-        if gone || call.request.is_dry_run() {
-            // What goes, and what is only tried, is shown under the version that it had.
+        if gone {
+            // What goes is shown under the version that it had.
             let mut shown = written.value.clone();
             copy(&mut shown, &live, &["metadata", "resourceVersion"]);
             return Ok(Answer::new(200, Json::new(shown)));
@@ -254,7 +256,11 @@ fn given_owned(given: Option<&Value>, live: Owned) -> Owned {
 
 /// What an object is compared with that is not there.
 fn empty(kind: &Kind) -> Value {
-    json!({ "apiVersion": kind.api_version, "kind": kind.kind })
+    let mut empty = json!({ "apiVersion": kind.api_version, "kind": kind.kind });
+    if !kind.custom && &*kind.plural != "secrets" {
+        kind.schema.fill(&mut empty);
+    }
+    empty
 }
 
 fn body(call: &Call<'_>) -> Result<Value, Refusal> {
@@ -262,6 +268,11 @@ fn body(call: &Call<'_>) -> Result<Value, Refusal> {
     let body = body.ok_or_else(|| Refusal::new(400, "BadRequest", "the body is no object"))?;
     let Kind { kind, version, api_version, .. } = &*call.kind;
     let (given_version, given_kind) = (text(body, &["apiVersion"]), text(body, &["kind"]));
+    if call.kind.custom && !given_kind.is_empty() && given_kind != kind && given_version == api_version {
+        let message = format!("Invalid value: {given_kind:?}: must be {kind}");
+        let fault = Fault { reason: "FieldValueInvalid", field: "kind".to_owned(), message };
+        return Err(invalid_as(given_kind, call, text(body, &["metadata", "name"]), &[fault]));
+    }
     if (!given_version.is_empty() && given_version != api_version) || (!given_kind.is_empty() && given_kind != kind) {
         let message = format!(
             "{given_kind} in version {version:?} cannot be handled as a {kind}: the object provided is unrecognized"
@@ -293,17 +304,20 @@ fn applied(call: &Call<'_>) -> Result<Value, Refusal> {
     Ok(config)
 }
 
-fn undeclared(call: &Call<'_>, path: &str) -> Refusal {
-    let (Kind { kind, api_version, .. }, Target { namespace, name, .. }) = (&*call.kind, &call.target);
+fn not_typed(call: &Call<'_>, config: &Value, problem: &str) -> Refusal {
+    let Kind { kind, api_version, .. } = &*call.kind;
+    let (namespace, name) = (text(config, &["metadata", "namespace"]), text(config, &["metadata", "name"]));
     let what = format!("{namespace}/{name}; {api_version}, Kind={kind}");
-    Refusal::new(500, "", format!("failed to create typed patch object ({what}): {path}: field not declared in schema"))
+    Refusal::new(500, "", format!("failed to create typed patch object ({what}): {problem}"))
 }
 
 /// Prunes and fills a body, and makes it one of its kind.
 fn prepare(call: &Call<'_>, object: &mut Value) -> Result<(), Refusal> {
     let kind = &call.kind;
+    let given = object.to_string();
     let mut unknown = Vec::new();
     kind.schema.prune(object, "", &mut unknown);
+    drop_empty(object);
     if !unknown.is_empty() && call.request.parameter("fieldValidation") == Some("Strict") {
         let unknown: Vec<String> = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
         let error = format!("strict decoding error: {}", unknown.join(", "));
@@ -312,8 +326,10 @@ fn prepare(call: &Call<'_>, object: &mut Value) -> Result<(), Refusal> {
             let message = format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}");
             Refusal::new(400, "BadRequest", message)
         } else {
-            let cause = json!({ "reason": "FieldValueInvalid", "message": error, "field": "patch" });
-            Refusal::new(422, "Invalid", error).with(json!({ "causes": [cause] }))
+            let message = format!("Invalid value: {given:?}: {error}");
+            let cause = json!({ "reason": "FieldValueInvalid", "message": message, "field": "patch" });
+            Refusal::new(422, "Invalid", format!(" \"\" is invalid: patch: {message}"))
+                .with(json!({ "causes": [cause] }))
         });
     }
     set(object, &["apiVersion"], kind.api_version.clone());
@@ -322,6 +338,10 @@ fn prepare(call: &Call<'_>, object: &mut Value) -> Result<(), Refusal> {
         for (key, value) in texts {
             set(object, &["data", &key], STANDARD.encode(value.as_str().unwrap_or_default()));
         }
+    }
+    if kind.is_namespace() {
+        let name = take_text(object, &["metadata", "name"]);
+        set(object, &["metadata", "labels", "kubernetes.io/metadata.name"], name);
     }
     kind.schema.fill(object);
     Ok(())
@@ -365,6 +385,22 @@ fn check_version(call: &Call<'_>, live: &Value, new: &mut Value) -> Result<(), R
             .conflict("the object has been modified; please apply your changes to the latest version and try again"));
     }
     Ok(())
+}
+
+/// What goes gets no new finalizers.
+fn check_finalizers(call: &Call<'_>, live: &Value, new: &Value) -> Result<(), Refusal> {
+    let finalizers = |object: &Value| strings(at(object, &["metadata", "finalizers"]));
+    let old = finalizers(live);
+    let added: Vec<String> = finalizers(new).into_iter().filter(|name| !old.contains(name)).collect();
+    if !is_deleting(live) || added.is_empty() {
+        return Ok(());
+    }
+    let added: Vec<String> = added.iter().map(|name| format!("{name:?}")).collect();
+    let message = format!(
+        "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        added.join(", ")
+    );
+    Err(invalid(call, &[Fault { reason: "FieldValueForbidden", field: "metadata.finalizers".into(), message }]))
 }
 
 /// What an update cannot change stays, and the generation moves with the spec.
@@ -416,31 +452,47 @@ fn validate(call: &Call<'_>, object: &Value) -> Result<(), Refusal> {
         call.kind.schema.faults(object, "", &mut faults);
     } else if text(object, &["note"]).len() > 1024 {
         let message = "Invalid value: \"\": can have at most 1024 characters".to_owned();
-        faults.push(Fault { reason: "FieldValueInvalid", field: "note".into(), message });
+        faults.push(Fault { reason: "FieldValueInvalid", field: "message".into(), message });
+    }
+    let blocks = [
+        "FieldValueRequired",
+        "FieldValueTypeInvalid",
+        "FieldValueNotSupported",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+    ];
+    if call.kind.custom && faults.iter().any(|fault| blocks.contains(&fault.reason)) {
+        let message = "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation".to_owned();
+        faults.push(Fault { reason: "FieldValueInvalid", field: "<nil>".into(), message });
     }
     if faults.is_empty() { Ok(()) } else { Err(invalid(call, &faults)) }
 }
 
 fn invalid(call: &Call<'_>, faults: &[Fault]) -> Refusal {
+    invalid_as(&call.kind.kind, call, &call.target.name, faults)
+}
+
+fn invalid_as(kind: &str, call: &Call<'_>, name: &str, faults: &[Fault]) -> Refusal {
     let causes: Vec<Value> = faults
         .iter()
         .map(|fault| json!({ "reason": fault.reason, "message": fault.message, "field": fault.field }))
         .collect();
     let told: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.field, fault.message)).collect();
     let told = if let [one] = told.as_slice() { one.clone() } else { format!("[{}]", told.join(", ")) };
-    let message = format!("{} {:?} is invalid: {told}", call.kind.qualified_kind(), call.target.name);
-    let mut refusal = call.refuse(422, "Invalid", &message);
-    if let Some(details) = &mut refusal.details {
-        set(details, &["kind"], call.kind.kind.clone());
-        set(details, &["causes"], causes);
+    // Events are checked as those of the core group.
+    let group = if kind == "Event" { "" } else { &call.kind.group };
+    let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+    let mut details = json!({ "kind": kind, "causes": causes });
+    for (key, value) in [("group", group), ("name", name)].into_iter().filter(|(_, value)| !value.is_empty()) {
+        set(&mut details, &[key], value);
     }
-    refusal
+    Refusal::new(422, "Invalid", format!("{qualified} {name:?} is invalid: {told}")).with(details)
 }
 
 /// As the storage below says it.
 fn stored_badly(call: &Call<'_>, why: &str) -> String {
     let Target { group, resource, namespace, name, .. } = &call.target;
-    let group = group.strip_suffix(".k8s.io").map_or(group.clone(), |_| resource.clone());
-    let key = format!("/registry/{group}/{namespace}/{name}");
+    let place = if call.kind.custom { format!("{group}/{resource}") } else { resource.clone() };
+    let key = format!("/registry/{place}/{namespace}/{name}");
     format!("StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {why}")
 }

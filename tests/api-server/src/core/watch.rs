@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Core;
+use super::meta::copy;
 use super::select::Selector;
 use super::store::Collection;
 use crate::answer::Refusal;
@@ -55,7 +56,7 @@ impl Watch {
             let message = format!(
                 "resourceVersion: Invalid value: {since:?}: strconv.ParseUint: parsing {since:?}: invalid syntax"
             );
-            return Err(Refusal::new(400, "BadRequest", message));
+            return Err(Refusal::new(500, "", message));
         };
         if since == 0 || request.flag("sendInitialEvents") {
             watch.start_with_all(core, of, request.flag("sendInitialEvents"));
@@ -108,7 +109,15 @@ impl Watch {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        Some(event(kind, &change.object.bytes()))
+        match &change.previous {
+            // What is selected no more is shown as it was, under the version that took it away.
+            Some(previous) if kind == "DELETED" && change.happened != Happened::Deleted => {
+                let mut object = previous.value.clone();
+                copy(&mut object, change.object(), &["metadata", "resourceVersion"]);
+                Some(event(kind, object.to_string().as_bytes()))
+            }
+            _ => Some(event(kind, &change.object.bytes())),
+        }
     }
 
     /// How far it is, if its client wants to know and has seen all of it.

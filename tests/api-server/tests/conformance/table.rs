@@ -13,7 +13,8 @@ const TEST: &str = "fieldManager=test";
 const OPERATOR: &str = "fieldManager=operator&force=true";
 
 fn job(name: &str, rest: &Value) -> Value {
-    let mut job = json!({ "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob", "metadata": { "name": name } });
+    let mut job =
+        json!({ "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob", "metadata": { "name": name } });
     merge(&mut job, rest);
     job
 }
@@ -54,27 +55,90 @@ fn creation() -> Part {
         ("nothing came of it", "GET", format!("{JOBS}/a"), Value::Null),
         ("created", "POST", post(""), job("a", &number(1))),
         ("created twice", "POST", post(""), job("a", &number(1))),
-        ("status is not created", "POST", post(""), job("b", &json!({ "spec": { "diJobId": 2 }, "status": { "jobStatus": "X" } }))),
+        (
+            "status is not created",
+            "POST",
+            post(""),
+            job("b", &json!({ "spec": { "diJobId": 2 }, "status": { "jobStatus": "X" } })),
+        ),
         ("unknown field pruned", "POST", post(""), job("c", &json!({ "spec": { "diJobId": 3, "nothing": 1 } }))),
-        ("unknown field refused", "POST", post("&fieldValidation=Strict"), job("d", &json!({ "spec": { "diJobId": 3, "nothing": 1 } }))),
+        (
+            "unknown field refused",
+            "POST",
+            post("&fieldValidation=Strict"),
+            job("d", &json!({ "spec": { "diJobId": 3, "nothing": 1 } })),
+        ),
         ("a required field is absent", "POST", post(""), job("d", &json!({ "spec": {} }))),
-        ("a word not in the list", "POST", post(""), job("d", &json!({ "spec": { "diJobId": 3, "onUnknown": "Maybe" } }))),
+        (
+            "a word not in the list",
+            "POST",
+            post(""),
+            job("d", &json!({ "spec": { "diJobId": 3, "onUnknown": "Maybe" } })),
+        ),
         ("a wrong type", "POST", post(""), job("d", &json!({ "spec": { "diJobId": "three" } }))),
-        ("a number out of bounds", "POST", post(""), job("d", &json!({ "spec": { "diJobId": 3, "realtimeStartSettings": { "failoverSettings": { "interval": 0 } } } }))),
-        ("a text too long", "POST", post(""), job("d", &json!({ "spec": { "diJobId": 3, "rerunToken": "x".repeat(257) } }))),
-        ("no name", "POST", post(""), json!({ "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob", "spec": { "diJobId": 1 } })),
+        (
+            "a number out of bounds",
+            "POST",
+            post(""),
+            job(
+                "d",
+                &json!({ "spec": { "diJobId": 3, "realtimeStartSettings": { "failoverSettings": { "interval": 0 } } } }),
+            ),
+        ),
+        (
+            "a text too long",
+            "POST",
+            post(""),
+            job("d", &json!({ "spec": { "diJobId": 3, "rerunToken": "x".repeat(257) } })),
+        ),
+        (
+            "no name",
+            "POST",
+            post(""),
+            json!({ "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob", "spec": { "diJobId": 1 } }),
+        ),
         ("a bad name", "POST", post(""), job("Upper", &number(1))),
-        ("another kind", "POST", post(""), json!({ "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount", "metadata": { "name": "d" } })),
-        ("another namespace in the body", "POST", post(""), job("d", &json!({ "metadata": { "namespace": "default" }, "spec": { "diJobId": 1 } }))),
-        ("a namespace that is not there", "POST", format!("/apis/dijob.dev/v1alpha1/namespaces/nowhere/dataintegrationjobs?{TEST}"), job("d", &number(1))),
-        ("a version at creation", "POST", post(""), job("d", &json!({ "metadata": { "resourceVersion": "1" }, "spec": { "diJobId": 1 } }))),
+        (
+            "another kind",
+            "POST",
+            post(""),
+            json!({ "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount", "metadata": { "name": "d" } }),
+        ),
+        (
+            "another namespace in the body",
+            "POST",
+            post(""),
+            job("d", &json!({ "metadata": { "namespace": "default" }, "spec": { "diJobId": 1 } })),
+        ),
+        (
+            "a namespace that is not there",
+            "POST",
+            format!("/apis/dijob.dev/v1alpha1/namespaces/nowhere/dataintegrationjobs?{TEST}"),
+            job("d", &number(1)),
+        ),
+        (
+            "a version at creation",
+            "POST",
+            post(""),
+            job("d", &json!({ "metadata": { "resourceVersion": "1" }, "spec": { "diJobId": 1 } })),
+        ),
         ("absent", "GET", format!("{JOBS}/d"), Value::Null),
         ("read", "GET", format!("{JOBS}/a"), Value::Null),
-        ("a kind that is not there", "GET", "/apis/dijob.dev/v1alpha1/namespaces/conformance/others".into(), Value::Null),
-        ("account with defaults", "APPLY", format!("{ACCOUNTS}/acc?fieldManager=user&force=true"), json!({
-            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount", "metadata": { "name": "acc" },
-            "spec": { "regionId": "cn-shanghai", "edition": "Basic", "credentials": { "secretRef": { "name": "key" } } },
-        })),
+        (
+            "a kind that is not there",
+            "GET",
+            "/apis/dijob.dev/v1alpha1/namespaces/conformance/others".into(),
+            Value::Null,
+        ),
+        (
+            "account with defaults",
+            "APPLY",
+            format!("{ACCOUNTS}/acc?fieldManager=user&force=true"),
+            json!({
+                "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount", "metadata": { "name": "acc" },
+                "spec": { "regionId": "cn-shanghai", "edition": "Basic", "credentials": { "secretRef": { "name": "key" } } },
+            }),
+        ),
     ]
 }
 
@@ -91,21 +155,86 @@ fn applies() -> Part {
         ("applied again", "APPLY", user("e"), other(&full)),
         ("fields taken from the apply", "APPLY", user("e"), other(&less)),
         ("the generation moved", "GET", format!("{JOBS}/e"), Value::Null),
-        ("another manager, the same value", "APPLY", format!("{JOBS}/e?fieldManager=second"), other(&json!({ "spec": { "diJobId": 5 } }))),
-        ("another manager, another value", "APPLY", format!("{JOBS}/e?fieldManager=second"), other(&json!({ "spec": { "diJobId": 6 } }))),
-        ("two conflicts", "APPLY", format!("{JOBS}/e?fieldManager=third"), other(&json!({ "metadata": { "labels": { "team": "y" } }, "spec": { "diJobId": 6 } }))),
-        ("forced", "APPLY", format!("{JOBS}/e?fieldManager=second&force=true"), other(&json!({ "spec": { "diJobId": 6 } }))),
-        ("a label more", "APPLY", user("e"), other(&json!({ "metadata": { "labels": { "team": "x", "more": "1" } }, "spec": { "diJobId": 6 } }))),
-        ("metadata alone moves no generation", "APPLY", user("e"), other(&json!({ "metadata": { "annotations": { "n": "1" } }, "spec": { "diJobId": 6 } }))),
+        (
+            "another manager, the same value",
+            "APPLY",
+            format!("{JOBS}/e?fieldManager=second"),
+            other(&json!({ "spec": { "diJobId": 5 } })),
+        ),
+        (
+            "another manager, another value",
+            "APPLY",
+            format!("{JOBS}/e?fieldManager=second"),
+            other(&json!({ "spec": { "diJobId": 6 } })),
+        ),
+        (
+            "two conflicts",
+            "APPLY",
+            format!("{JOBS}/e?fieldManager=third"),
+            other(&json!({ "metadata": { "labels": { "team": "y" } }, "spec": { "diJobId": 6 } })),
+        ),
+        (
+            "forced",
+            "APPLY",
+            format!("{JOBS}/e?fieldManager=second&force=true"),
+            other(&json!({ "spec": { "diJobId": 6 } })),
+        ),
+        (
+            "a label more",
+            "APPLY",
+            user("e"),
+            other(&json!({ "metadata": { "labels": { "team": "x", "more": "1" } }, "spec": { "diJobId": 6 } })),
+        ),
+        (
+            "metadata alone moves no generation",
+            "APPLY",
+            user("e"),
+            other(&json!({ "metadata": { "annotations": { "n": "1" } }, "spec": { "diJobId": 6 } })),
+        ),
         ("an unknown field applied", "APPLY", user("e"), other(&json!({ "spec": { "diJobId": 6, "nothing": 1 } }))),
         ("apply without a manager", "APPLY", format!("{JOBS}/e"), other(&less)),
-        ("apply under an old version", "APPLY", user("e"), other(&json!({ "metadata": { "resourceVersion": "{rv of applied}" }, "spec": { "diJobId": 7 } }))),
-        ("apply under its version", "APPLY", user("e"), other(&json!({ "metadata": { "resourceVersion": "{rv of metadata alone moves no generation}" }, "spec": { "diJobId": 7 } }))),
-        ("apply with another uid", "APPLY", user("e"), other(&json!({ "metadata": { "uid": "11111111-1111-1111-1111-111111111111" }, "spec": { "diJobId": 8 } }))),
+        (
+            "apply under an old version",
+            "APPLY",
+            user("e"),
+            other(&json!({ "metadata": { "resourceVersion": "{rv of applied}" }, "spec": { "diJobId": 7 } })),
+        ),
+        (
+            "apply under its version",
+            "APPLY",
+            user("e"),
+            other(
+                &json!({ "metadata": { "resourceVersion": "{rv of metadata alone moves no generation}" }, "spec": { "diJobId": 7 } }),
+            ),
+        ),
+        (
+            "apply with another uid",
+            "APPLY",
+            user("e"),
+            other(&json!({ "metadata": { "uid": "11111111-1111-1111-1111-111111111111" }, "spec": { "diJobId": 8 } })),
+        ),
         ("apply with another name", "APPLY", user("e"), job("f", &less)),
-        ("apply of nothing there, with a uid", "APPLY", user("g"), job("g", &json!({ "metadata": { "uid": "11111111-1111-1111-1111-111111111111" }, "spec": { "diJobId": 8 } }))),
-        ("apply of nothing there, with a version", "APPLY", user("g"), job("g", &json!({ "metadata": { "resourceVersion": "1" }, "spec": { "diJobId": 8 } }))),
-        ("dry run of an apply", "APPLY", format!("{}&dryRun=All", user("e")), other(&json!({ "spec": { "diJobId": 9 } }))),
+        (
+            "apply of nothing there, with a uid",
+            "APPLY",
+            user("g"),
+            job(
+                "g",
+                &json!({ "metadata": { "uid": "11111111-1111-1111-1111-111111111111" }, "spec": { "diJobId": 8 } }),
+            ),
+        ),
+        (
+            "apply of nothing there, with a version",
+            "APPLY",
+            user("g"),
+            job("g", &json!({ "metadata": { "resourceVersion": "1" }, "spec": { "diJobId": 8 } })),
+        ),
+        (
+            "dry run of an apply",
+            "APPLY",
+            format!("{}&dryRun=All", user("e")),
+            other(&json!({ "spec": { "diJobId": 9 } })),
+        ),
         ("dry run left nothing", "GET", format!("{JOBS}/e"), Value::Null),
     ]
 }
@@ -132,28 +261,96 @@ fn statuses() -> Part {
         ("status as it is", "APPLY", status(OPERATOR), says("{rv of status written}", &ready)),
         ("another's condition", "APPLY", status("fieldManager=theirs"), says("", &theirs)),
         ("status with fields less and more", "APPLY", status(OPERATOR), says("{rv of another's condition}", &pending)),
-        ("a condition of another manager, not forced", "APPLY", status("fieldManager=theirs"), says("", &json!({ "conditions": [condition("Ready", "True")] }))),
-        ("a condition withdrawn", "APPLY", status("fieldManager=theirs&force=true"), says("", &json!({ "conditions": [] }))),
-        ("status ignores the spec", "APPLY", status(OPERATOR), job("a", &json!({ "spec": { "diJobId": 99 }, "status": ready }))),
-        ("status with another uid", "APPLY", status(OPERATOR), job("a", &json!({ "metadata": { "uid": "11111111-1111-1111-1111-111111111111" }, "status": pending }))),
-        ("status of nothing there", "APPLY", format!("{JOBS}/zzz/status?{OPERATOR}"), job("zzz", &json!({ "status": ready }))),
-        ("status with an unknown field", "APPLY", format!("{}&dryRun=All", status(OPERATOR)), says("", &json!({ "observedGeneration": 1, "newer": { "x": 1 } }))),
+        (
+            "a condition of another manager, not forced",
+            "APPLY",
+            status("fieldManager=theirs"),
+            says("", &json!({ "conditions": [condition("Ready", "True")] })),
+        ),
+        (
+            "a condition withdrawn",
+            "APPLY",
+            status("fieldManager=theirs&force=true"),
+            says("", &json!({ "conditions": [] })),
+        ),
+        (
+            "status ignores the spec",
+            "APPLY",
+            status(OPERATOR),
+            job("a", &json!({ "spec": { "diJobId": 99 }, "status": ready })),
+        ),
+        (
+            "status with another uid",
+            "APPLY",
+            status(OPERATOR),
+            job("a", &json!({ "metadata": { "uid": "11111111-1111-1111-1111-111111111111" }, "status": pending })),
+        ),
+        (
+            "status of nothing there",
+            "APPLY",
+            format!("{JOBS}/zzz/status?{OPERATOR}"),
+            job("zzz", &json!({ "status": ready })),
+        ),
+        (
+            "status with an unknown field",
+            "APPLY",
+            format!("{}&dryRun=All", status(OPERATOR)),
+            says("", &json!({ "observedGeneration": 1, "newer": { "x": 1 } })),
+        ),
         ("status tried", "APPLY", format!("{}&dryRun=All", status(OPERATOR)), says("", &ready)),
-        ("a condition too many of one type", "APPLY", status(OPERATOR), says("", &json!({ "conditions": [condition("Ready", "True"), condition("Ready", "False")] }))),
-        ("a status out of the schema", "APPLY", status(OPERATOR), says("", &json!({ "conditions": [condition("Ready", "Perhaps")] }))),
-        ("status replaced by operations", "JSON", status(OPERATOR.split('&').next().unwrap_or_default()), json!([
-            { "op": "replace", "path": "/metadata/resourceVersion", "value": "{rv of status with another uid}" },
-            { "op": "replace", "path": "/status", "value": ready },
-        ])),
-        ("status replaced under an old version", "JSON", status("fieldManager=operator"), json!([
-            { "op": "replace", "path": "/metadata/resourceVersion", "value": "{rv of created}" },
-            { "op": "replace", "path": "/status", "value": pending },
-        ])),
-        ("status merged", "MERGE", status("fieldManager=hand"), json!({ "status": { "jobStatus": "Stopped", "conditions": null } })),
-        ("status put", "PUT", status("fieldManager=hand"), job("a", &json!({ "metadata": { "resourceVersion": "{rv of status merged}" }, "status": { "observedGeneration": 1 } }))),
+        (
+            "a condition too many of one type",
+            "APPLY",
+            status(OPERATOR),
+            says("", &json!({ "conditions": [condition("Ready", "True"), condition("Ready", "False")] })),
+        ),
+        (
+            "a status out of the schema",
+            "APPLY",
+            status(OPERATOR),
+            says("", &json!({ "conditions": [condition("Ready", "Perhaps")] })),
+        ),
+        (
+            "status replaced by operations",
+            "JSON",
+            status(OPERATOR.split('&').next().unwrap_or_default()),
+            json!([
+                { "op": "replace", "path": "/metadata/resourceVersion", "value": "{rv of status with another uid}" },
+                { "op": "replace", "path": "/status", "value": ready },
+            ]),
+        ),
+        (
+            "status replaced under an old version",
+            "JSON",
+            status("fieldManager=operator"),
+            json!([
+                { "op": "replace", "path": "/metadata/resourceVersion", "value": "{rv of created}" },
+                { "op": "replace", "path": "/status", "value": pending },
+            ]),
+        ),
+        (
+            "status merged",
+            "MERGE",
+            status("fieldManager=hand"),
+            json!({ "status": { "jobStatus": "Stopped", "conditions": null } }),
+        ),
+        (
+            "status put",
+            "PUT",
+            status("fieldManager=hand"),
+            job(
+                "a",
+                &json!({ "metadata": { "resourceVersion": "{rv of status merged}" }, "status": { "observedGeneration": 1 } }),
+            ),
+        ),
         ("status taken away", "MERGE", status("fieldManager=hand"), json!({ "status": null })),
         ("status read", "GET", format!("{JOBS}/a/status"), Value::Null),
-        ("the spec ignores status", "MERGE", format!("{JOBS}/a?fieldManager=hand"), json!({ "spec": { "suspend": true }, "status": { "jobStatus": "No" } })),
+        (
+            "the spec ignores status",
+            "MERGE",
+            format!("{JOBS}/a?fieldManager=hand"),
+            json!({ "spec": { "suspend": true }, "status": { "jobStatus": "No" } }),
+        ),
     ]
 }
 
@@ -162,26 +359,71 @@ fn patches() -> Part {
     vec![
         ("annotated", "MERGE", at(""), json!({ "metadata": { "annotations": { "dijob.dev/rerun": "t1" } } })),
         ("annotated again", "MERGE", at(""), json!({ "metadata": { "annotations": { "dijob.dev/rerun": "t1" } } })),
-        ("annotation withdrawn", "MERGE", at(""), json!({ "metadata": { "annotations": { "dijob.dev/rerun": null } } })),
-        ("merged under an old version", "MERGE", at(""), json!({ "metadata": { "resourceVersion": "{rv of annotated}" }, "spec": { "suspend": true } })),
-        ("merged under its version", "MERGE", at(""), json!({ "metadata": { "resourceVersion": "{rv of annotation withdrawn}" }, "spec": { "suspend": true } })),
+        (
+            "annotation withdrawn",
+            "MERGE",
+            at(""),
+            json!({ "metadata": { "annotations": { "dijob.dev/rerun": null } } }),
+        ),
+        (
+            "merged under an old version",
+            "MERGE",
+            at(""),
+            json!({ "metadata": { "resourceVersion": "{rv of annotated}" }, "spec": { "suspend": true } }),
+        ),
+        (
+            "merged under its version",
+            "MERGE",
+            at(""),
+            json!({ "metadata": { "resourceVersion": "{rv of annotation withdrawn}" }, "spec": { "suspend": true } }),
+        ),
         ("merged back to the default", "MERGE", at(""), json!({ "spec": { "suspend": null } })),
         ("merge of an unknown field", "MERGE", at(""), json!({ "spec": { "nothing": 1 } })),
-        ("merge of an unknown field, strictly", "MERGE", at("&fieldValidation=Strict"), json!({ "spec": { "nothing": 1 } })),
+        (
+            "merge of an unknown field, strictly",
+            "MERGE",
+            at("&fieldValidation=Strict"),
+            json!({ "spec": { "nothing": 1 } }),
+        ),
         ("merge of a wrong word", "MERGE", at(""), json!({ "spec": { "onUnknown": "Maybe" } })),
         ("merge into nothing", "MERGE", format!("{JOBS}/zzz?{TEST}"), json!({ "spec": { "suspend": true } })),
-        ("merge with another uid", "MERGE", at(""), json!({ "metadata": { "uid": "11111111-1111-1111-1111-111111111111" } })),
-        ("operations after a test", "JSON", at(""), json!([
-            { "op": "test", "path": "/spec/diJobId", "value": 2 }, { "op": "replace", "path": "/spec/diJobId", "value": 22 },
-        ])),
-        ("a test that fails", "JSON", at(""), json!([
-            { "op": "test", "path": "/spec/diJobId", "value": 2 }, { "op": "replace", "path": "/spec/diJobId", "value": 23 },
-        ])),
+        (
+            "merge with another uid",
+            "MERGE",
+            at(""),
+            json!({ "metadata": { "uid": "11111111-1111-1111-1111-111111111111" } }),
+        ),
+        (
+            "operations after a test",
+            "JSON",
+            at(""),
+            json!([
+                { "op": "test", "path": "/spec/diJobId", "value": 2 }, { "op": "replace", "path": "/spec/diJobId", "value": 22 },
+            ]),
+        ),
+        (
+            "a test that fails",
+            "JSON",
+            at(""),
+            json!([
+                { "op": "test", "path": "/spec/diJobId", "value": 2 }, { "op": "replace", "path": "/spec/diJobId", "value": 23 },
+            ]),
+        ),
         ("operations on nothing", "JSON", at(""), json!([{ "op": "remove", "path": "/spec/absent" }])),
-        ("an added finalizer", "JSON", at(""), json!([{ "op": "add", "path": "/metadata/finalizers", "value": ["test.dev/one", "test.dev/two"] }])),
-        ("a finalizer less", "JSON", at(""), json!([
-            { "op": "test", "path": "/metadata/finalizers/0", "value": "test.dev/one" }, { "op": "remove", "path": "/metadata/finalizers/0" },
-        ])),
+        (
+            "an added finalizer",
+            "JSON",
+            at(""),
+            json!([{ "op": "add", "path": "/metadata/finalizers", "value": ["test.dev/one", "test.dev/two"] }]),
+        ),
+        (
+            "a finalizer less",
+            "JSON",
+            at(""),
+            json!([
+                { "op": "test", "path": "/metadata/finalizers/0", "value": "test.dev/one" }, { "op": "remove", "path": "/metadata/finalizers/0" },
+            ]),
+        ),
     ]
 }
 
@@ -207,13 +449,47 @@ fn puts() -> Part {
     let mut known = lease("{rv of lease placed}", "x");
     known["metadata"]["uid"] = "{uid of lease placed}".into();
     vec![
-        ("put", "PUT", format!("{JOBS}/c?{TEST}"), job("c", &json!({ "metadata": { "resourceVersion": "{rv of unknown field pruned}" }, "spec": { "diJobId": 33 } }))),
-        ("put stale", "PUT", format!("{JOBS}/c?{TEST}"), job("c", &json!({ "metadata": { "resourceVersion": "{rv of unknown field pruned}" }, "spec": { "diJobId": 34 } }))),
+        (
+            "put",
+            "PUT",
+            format!("{JOBS}/c?{TEST}"),
+            job(
+                "c",
+                &json!({ "metadata": { "resourceVersion": "{rv of unknown field pruned}" }, "spec": { "diJobId": 33 } }),
+            ),
+        ),
+        (
+            "put stale",
+            "PUT",
+            format!("{JOBS}/c?{TEST}"),
+            job(
+                "c",
+                &json!({ "metadata": { "resourceVersion": "{rv of unknown field pruned}" }, "spec": { "diJobId": 34 } }),
+            ),
+        ),
         ("put without a version", "PUT", format!("{JOBS}/c?{TEST}"), job("c", &json!({ "spec": { "diJobId": 34 } }))),
-        ("put with another uid", "PUT", format!("{JOBS}/c?{TEST}"), job("c", &json!({ "metadata": { "resourceVersion": "{rv of put}", "uid": "11111111-1111-1111-1111-111111111111" }, "spec": { "diJobId": 34 } }))),
-        ("put of nothing there", "PUT", format!("{JOBS}/zzz?{TEST}"), job("zzz", &json!({ "metadata": { "resourceVersion": "1" }, "spec": { "diJobId": 34 } }))),
+        (
+            "put with another uid",
+            "PUT",
+            format!("{JOBS}/c?{TEST}"),
+            job(
+                "c",
+                &json!({ "metadata": { "resourceVersion": "{rv of put}", "uid": "11111111-1111-1111-1111-111111111111" }, "spec": { "diJobId": 34 } }),
+            ),
+        ),
+        (
+            "put of nothing there",
+            "PUT",
+            format!("{JOBS}/zzz?{TEST}"),
+            job("zzz", &json!({ "metadata": { "resourceVersion": "1" }, "spec": { "diJobId": 34 } })),
+        ),
         ("put under another name", "PUT", format!("{JOBS}/c?{TEST}"), job("b", &json!({ "spec": { "diJobId": 34 } }))),
-        ("put as it is", "PUT", format!("{JOBS}/c?{TEST}"), job("c", &json!({ "metadata": { "resourceVersion": "{rv of put}" }, "spec": { "diJobId": 33 } }))),
+        (
+            "put as it is",
+            "PUT",
+            format!("{JOBS}/c?{TEST}"),
+            job("c", &json!({ "metadata": { "resourceVersion": "{rv of put}" }, "spec": { "diJobId": 33 } })),
+        ),
         ("no lease", "GET", format!("{LEASES}/leader"), Value::Null),
         ("lease placed", "POST", format!("{LEASES}?{TEST}"), placeholder.clone()),
         ("lease placed by another too", "POST", format!("{LEASES}?{TEST}"), placeholder),
@@ -229,9 +505,7 @@ fn puts() -> Part {
 
 fn deletions() -> Part {
     let at = format!("{JOBS}/b");
-    let options = |field: &str, value: &str| {
-        json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": { field: value } })
-    };
+    let options = |field: &str, value: &str| json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": { field: value } });
     vec![
         ("delete under another uid", "DELETE", at.clone(), options("uid", "11111111-1111-1111-1111-111111111111")),
         ("delete under an old version", "DELETE", at.clone(), options("resourceVersion", "{rv of annotated}")),
@@ -239,9 +513,24 @@ fn deletions() -> Part {
         ("marked for deletion", "DELETE", at.clone(), Value::Null),
         ("marked already", "DELETE", at.clone(), Value::Null),
         ("changed while it goes", "MERGE", format!("{at}?fieldManager=hand"), json!({ "spec": { "suspend": true } })),
-        ("the mark stays", "MERGE", format!("{at}?fieldManager=hand"), json!({ "metadata": { "deletionTimestamp": null } })),
-        ("a new finalizer comes too late", "MERGE", format!("{at}?fieldManager=hand"), json!({ "metadata": { "finalizers": ["test.dev/two", "test.dev/three"] } })),
-        ("the last finalizer", "MERGE", format!("{at}?fieldManager=hand"), json!({ "metadata": { "finalizers": null } })),
+        (
+            "the mark stays",
+            "MERGE",
+            format!("{at}?fieldManager=hand"),
+            json!({ "metadata": { "deletionTimestamp": null } }),
+        ),
+        (
+            "a new finalizer comes too late",
+            "MERGE",
+            format!("{at}?fieldManager=hand"),
+            json!({ "metadata": { "finalizers": ["test.dev/two", "test.dev/three"] } }),
+        ),
+        (
+            "the last finalizer",
+            "MERGE",
+            format!("{at}?fieldManager=hand"),
+            json!({ "metadata": { "finalizers": null } }),
+        ),
         ("gone", "GET", at.clone(), Value::Null),
         ("deleted twice", "DELETE", at, Value::Null),
         ("deleted at once", "DELETE", format!("{JOBS}/c"), options("uid", "{uid of put}")),
@@ -250,7 +539,8 @@ fn deletions() -> Part {
 }
 
 fn built_in() -> Part {
-    let secret = |data: Value| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "key" }, "data": data });
+    let secret =
+        |data: Value| json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "key" }, "data": data });
     let event = |name: &str, note: &str| {
         json!({
             "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": { "name": name }, "type": "Normal",
@@ -261,18 +551,43 @@ fn built_in() -> Part {
     };
     vec![
         ("no secret", "GET", format!("{SECRETS}/key"), Value::Null),
-        ("secret applied", "APPLY", format!("{SECRETS}/key?fieldManager=user&force=true"), secret(json!({ "id": "YQ==", "secret": "Yg==" }))),
-        ("secret with a key less", "APPLY", format!("{SECRETS}/key?fieldManager=user&force=true"), secret(json!({ "id": "YQ==" }))),
+        (
+            "secret applied",
+            "APPLY",
+            format!("{SECRETS}/key?fieldManager=user&force=true"),
+            secret(json!({ "id": "YQ==", "secret": "Yg==" })),
+        ),
+        (
+            "secret with a key less",
+            "APPLY",
+            format!("{SECRETS}/key?fieldManager=user&force=true"),
+            secret(json!({ "id": "YQ==" })),
+        ),
         ("secret merged", "MERGE", format!("{SECRETS}/key?{TEST}"), json!({ "data": { "id": "Yw==" } })),
         ("secret put without a version", "PUT", format!("{SECRETS}/key?{TEST}"), secret(json!({ "id": "ZA==" }))),
-        ("secret put stale", "PUT", format!("{SECRETS}/key?{TEST}"), json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "key", "resourceVersion": "{rv of secret applied}" } })),
-        ("secret in plain text", "POST", format!("{SECRETS}?{TEST}"), json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "plain" }, "stringData": { "id": "a" } })),
+        (
+            "secret put stale",
+            "PUT",
+            format!("{SECRETS}/key?{TEST}"),
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "key", "resourceVersion": "{rv of secret applied}" } }),
+        ),
+        (
+            "secret in plain text",
+            "POST",
+            format!("{SECRETS}?{TEST}"),
+            json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "plain" }, "stringData": { "id": "a" } }),
+        ),
         ("secret deleted", "DELETE", format!("{SECRETS}/key"), Value::Null),
         ("secrets listed", "GET", SECRETS.into(), Value::Null),
         ("event", "POST", format!("{EVENTS}?{TEST}"), event("a.1", "it started")),
         ("event twice", "POST", format!("{EVENTS}?{TEST}"), event("a.1", "it started")),
         ("a note too long", "POST", format!("{EVENTS}?{TEST}"), event("a.2", &"x".repeat(1025))),
-        ("an event in another namespace than its object", "POST", format!("/apis/events.k8s.io/v1/namespaces/default/events?{TEST}"), event("a.3", "")),
+        (
+            "an event in another namespace than its object",
+            "POST",
+            format!("/apis/events.k8s.io/v1/namespaces/default/events?{TEST}"),
+            event("a.3", "x"),
+        ),
     ]
 }
 
@@ -281,7 +596,12 @@ fn lists() -> Part {
         ("all", "GET", JOBS.into(), Value::Null),
         ("all of all namespaces", "GET", "/apis/dijob.dev/v1alpha1/dataintegrationjobs?limit=500".into(), Value::Null),
         ("one page", "GET", format!("{JOBS}?limit=1"), Value::Null),
-        ("a new one between two pages", "POST", format!("{JOBS}?{TEST}"), job("aa", &json!({ "spec": { "diJobId": 3 } }))),
+        (
+            "a new one between two pages",
+            "POST",
+            format!("{JOBS}?{TEST}"),
+            job("aa", &json!({ "spec": { "diJobId": 3 } })),
+        ),
         ("the next page", "GET", format!("{JOBS}?limit=1&continue={{continue of one page}}"), Value::Null),
         ("the last page", "GET", format!("{JOBS}?limit=5&continue={{continue of the next page}}"), Value::Null),
         ("a broken page", "GET", format!("{JOBS}?continue=nonsense"), Value::Null),
@@ -296,18 +616,53 @@ fn watches() -> Part {
     let watch = |rest: &str| format!("{JOBS}?watch=true&timeoutSeconds=15{rest}");
     vec![
         ("before the watch", "GET", JOBS.into(), Value::Null),
-        ("watched: made", "POST", format!("{JOBS}?{TEST}"), job("w", &json!({ "spec": { "diJobId": 7 }, "metadata": { "labels": { "l": "1" } } }))),
+        (
+            "watched: made",
+            "POST",
+            format!("{JOBS}?{TEST}"),
+            job("w", &json!({ "spec": { "diJobId": 7 }, "metadata": { "labels": { "l": "1" } } })),
+        ),
         ("watched: changed", "MERGE", format!("{JOBS}/w?{TEST}"), json!({ "spec": { "suspend": true } })),
-        ("watched: its status", "APPLY", format!("{JOBS}/w/status?{OPERATOR}"), job("w", &json!({ "status": { "observedGeneration": 2 } }))),
-        ("watched: another label", "MERGE", format!("{JOBS}/w?{TEST}"), json!({ "metadata": { "labels": { "l": "2" } } })),
+        (
+            "watched: its status",
+            "APPLY",
+            format!("{JOBS}/w/status?{OPERATOR}"),
+            job("w", &json!({ "status": { "observedGeneration": 2 } })),
+        ),
+        (
+            "watched: another label",
+            "MERGE",
+            format!("{JOBS}/w?{TEST}"),
+            json!({ "metadata": { "labels": { "l": "2" } } }),
+        ),
         ("watched: deleted", "DELETE", format!("{JOBS}/w"), Value::Null),
         ("what the watch tells", "WATCH 5", watch("&resourceVersion={rv of before the watch}"), Value::Null),
-        ("what a watch of one label tells", "WATCH 4", watch("&resourceVersion={rv of before the watch}&labelSelector=l%3D1"), Value::Null),
-        ("a watch of one object", "WATCH 5", watch("&resourceVersion={rv of before the watch}&fieldSelector=metadata.name%3Dw"), Value::Null),
+        (
+            "what a watch of one label tells",
+            "WATCH 4",
+            watch("&resourceVersion={rv of before the watch}&labelSelector=l%3D1"),
+            Value::Null,
+        ),
+        (
+            "a watch of one object",
+            "WATCH 5",
+            watch("&resourceVersion={rv of before the watch}&fieldSelector=metadata.name%3Dw"),
+            Value::Null,
+        ),
         ("a watch that starts with all", "WATCH 4", watch("&resourceVersion=0"), Value::Null),
-        ("a watch that tells where all ends", "WATCH 5", watch("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"), Value::Null),
+        (
+            "a watch that tells where all ends",
+            "WATCH 5",
+            watch("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"),
+            Value::Null,
+        ),
         ("watch from a version long gone", "WATCH 1", watch("&resourceVersion=1"), Value::Null),
         ("a watch from no version", "GET", format!("{JOBS}?watch=true&resourceVersion=x"), Value::Null),
-        ("a list from the future", "GET", format!("{JOBS}?resourceVersion=99999999&resourceVersionMatch=NotOlderThan"), Value::Null),
+        (
+            "a list from the future",
+            "GET",
+            format!("{JOBS}?resourceVersion=99999999&resourceVersionMatch=NotOlderThan"),
+            Value::Null,
+        ),
     ]
 }

@@ -84,7 +84,9 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, E
     let at_rest = matches!(next.plan.action, Action::Nothing);
     // A short wait for a turn is not worth a write; one that a person should know of is.
     let short_wait = next.plan.wait == Wait::OnTurn && !is_told(&next);
-    if next.must_write || (at_rest && !short_wait) {
+    // What a look showed may call for more than the record does: unwritten, the same record would be decided on for ever.
+    let moves_on = matches!(plan.action, Action::Nothing) && !at_rest;
+    if next.must_write || moves_on || (at_rest && !short_wait) {
         let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
         ctx.memory.update(&uid, |facts| {
             facts.unrecorded = None;

@@ -26,6 +26,9 @@ struct Flags {
     /// Faults and edits to leave out, as a failure prints them.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
+    /// With `--seed`: tells everything on standard error while it happens.
+    #[arg(long)]
+    live: bool,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     jobs: u64,
@@ -63,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, flags: &Flags) -> ExitCode {
-    let how = How { logs: true, ..how(seed, flags) };
+    let how = How { logs: true, live: flags.live, ..how(seed, flags) };
     let played = run(seed, &how);
     for line in &played.record.story {
         println!("{line}");

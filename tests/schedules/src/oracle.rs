@@ -9,7 +9,7 @@ use dijob_operator::api::condition::ConditionStatus;
 use dijob_operator::api::{DataIntegrationJob, DataIntegrationJobSpec, JobStatus, OnUnknown, PendingStart};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use simulator::{Console, Entry, Verdict};
+use simulator::{Console, Entry, Fate, Verdict};
 
 use crate::faults::Kind;
 use crate::story::Edit;
@@ -372,7 +372,7 @@ impl Judged<'_> {
             demand(looked, "I1", || format!("{id}#{} without a look", record.attempt))?;
             let signed = commit.at + self.run.schedule.switches.clock_offset;
             let age = signed.duration_since(last.record.signed_time.0);
-            let told = matches!(arrival.verdict, Verdict::Refused { .. });
+            let told = matches!(arrival.verdict, Verdict::Refused { .. }) || arrival.answer == Fate::Sent;
             if age < secs(595) && !told {
                 demand(record.nonce == last.record.nonce, "I1", || format!("{id}#{}: new nonce", record.attempt))?;
             } else if age > secs(605) {
@@ -474,8 +474,12 @@ impl Judged<'_> {
             return Ok(());
         }
         demand(status.pending_start.is_none(), "I2", || "a start is unresolved".to_owned())?;
+        // What the cloud refuses rests, visibly, and is tried again every 15 minutes.
+        let stalled = condition("Stalled").is_some();
+        if stalled && status.next_attempt_time.is_some() {
+            return Ok(());
+        }
         let Some(applied) = &status.applied else {
-            let stalled = condition("Stalled").is_some();
             return demand(stalled, "I2", || format!("nothing was ever handled: {} {}", ready.reason, ready.message));
         };
         let settings = applied.realtime_start_settings.as_ref();

@@ -72,6 +72,8 @@ pub struct How {
     pub wishes: Wishes,
     /// The log is kept, which costs time.
     pub logs: bool,
+    /// Everything is told on standard error while it happens.
+    pub live: bool,
     /// How long the world is watched when all is settled.
     pub quiet: Duration,
 }
@@ -81,7 +83,15 @@ pub struct How {
 pub fn run(seed: u64, how: &How) -> Played {
     let schedule = Schedule::of(seed, &how.wishes);
     let kept = Kept::default();
-    let record = if how.logs {
+    let record = if how.live {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .without_time()
+            .with_ansi(false)
+            .with_writer(io::stderr)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || play(schedule, how.quiet))
+    } else if how.logs {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::INFO)
             .without_time()

@@ -156,6 +156,7 @@ impl World {
 
     pub(crate) fn tell(&self, line: &str) {
         let at = self.elapsed();
+        tracing::debug!(target: "story", "{:>9.3} s  {line}", at.as_secs_f64());
         lock(&self.notes).story.push(format!("{:>9.3} s  {line}", at.as_secs_f64()));
     }
 

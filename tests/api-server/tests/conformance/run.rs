@@ -177,7 +177,7 @@ async fn watch(client: &Client, uri: &str, count: usize) -> (u16, Value) {
         }
     };
     let _ = tokio::time::timeout(Duration::from_secs(20), all).await;
-    (code, text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect())
+    (code, text.lines().take(count).map(|line| serde_json::from_str::<Value>(line).unwrap()).collect())
 }
 
 fn frames(body: Body) -> impl futures::Stream<Item = Vec<u8>> + Unpin {

@@ -649,10 +649,10 @@ fn watches() -> Part {
             watch("&resourceVersion={rv of before the watch}&fieldSelector=metadata.name%3Dw"),
             Value::Null,
         ),
-        ("a watch that starts with all", "WATCH 4", watch("&resourceVersion=0"), Value::Null),
+        ("a watch that starts with all", "WATCH 5", watch("&resourceVersion=0"), Value::Null),
         (
             "a watch that tells where all ends",
-            "WATCH 5",
+            "WATCH 6",
             watch("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"),
             Value::Null,
         ),

@@ -28,6 +28,8 @@ const MAY_ALLOW_DEAD_CODE: &str = "tests/support/mod.rs";
 /// Waits of a fixed length in tests and their tools: file, how many, why. Others wait for a condition, or pause the clock.
 /// The bench is free to wait: it measures over windows of time.
 const WAITS: &[(&str, usize, &str)] = &[
+    ("tests/api-server/src/service.rs", 1, "the latency that a test's wire gives, in virtual time"),
+    ("tests/api-server/src/stream.rs", 4, "what a watch waits for, in virtual time"),
     ("tests/control-plane/src/lib.rs", 1, "between two looks at a process that starts"),
     ("tests/control-plane/tests/launcher.rs", 1, "between two looks at processes that end"),
     ("tests/demo/src/cluster.rs", 1, "between two looks at what starts"),
@@ -162,8 +164,8 @@ fn each_module_uses_what_the_table_lets_it_use() {
 }
 
 #[test]
-fn the_simulator_and_the_control_plane_know_nothing_of_the_operator() {
-    for name in ["simulator", "control-plane"] {
+fn the_simulators_and_the_control_plane_know_nothing_of_the_operator() {
+    for name in ["api-server", "simulator", "control-plane"] {
         let manifest = fs::read_to_string(Path::new(ROOT).join("tests").join(name).join("Cargo.toml")).unwrap();
         assert!(!manifest.contains("dijob-operator"), "{name}: a shared struct would hide a shared mistake");
     }

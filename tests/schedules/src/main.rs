@@ -1,0 +1,144 @@
+//! `cargo simulate`: plays seeds over all threads that it is given, and tells what was broken.
+//!
+//! **May touch:** threads, one file for the report, standard output.
+
+use std::io::Write as _;
+use std::ops::Range;
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use schedules::faults::Place;
+use schedules::report::Report;
+use schedules::run::{How, explain, run};
+
+/// Whole operator processes under seeded faults.
+#[derive(Parser)]
+struct Flags {
+    /// Seeds to play, as `0..1000`.
+    #[arg(long, default_value = "0..1000")]
+    seeds: String,
+    /// One seed: plays it and prints its story.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Faults and edits to leave out, as a failure prints them.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
+    /// With `--seed`: tells everything on standard error while it happens.
+    #[arg(long)]
+    live: bool,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    jobs: u64,
+    /// Writes the report here, as Markdown.
+    #[arg(long)]
+    report: Option<std::path::PathBuf>,
+    /// The commit to name in the report.
+    #[arg(long)]
+    commit: Option<String>,
+    /// How many failures are shrunk and told whole.
+    #[arg(long, default_value_t = 3)]
+    explain: usize,
+}
+
+/// Each sixteenth seed keeps its log; each eighth is watched for a quiet hour.
+fn how(seed: u64, flags: &Flags) -> How {
+    let mut how = How { logs: seed.is_multiple_of(16), ..How::default() };
+    how.wishes.without = flags.without.iter().filter_map(|text| text.parse::<Place>().ok()).collect();
+    if seed.is_multiple_of(8) {
+        how.quiet = Duration::from_secs(3600);
+    }
+    how
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    if let Some(seed) = flags.seed {
+        return one(seed, &flags);
+    }
+    let Some((Ok(from), Ok(to))) = flags.seeds.split_once("..").map(|(a, b)| (a.parse(), b.parse())) else {
+        eprintln!("--seeds is a range such as 0..1000");
+        return ExitCode::from(2);
+    };
+    many(from..to, &flags)
+}
+
+fn one(seed: u64, flags: &Flags) -> ExitCode {
+    let how = How { logs: true, live: flags.live, ..how(seed, flags) };
+    let played = run(seed, &how);
+    for line in &played.record.story {
+        println!("{line}");
+    }
+    for line in played.logs.lines() {
+        println!("log {line}");
+    }
+    println!("{:?}, {:?} cloud", played.record.schedule.story, played.record.schedule.profile);
+    match &played.verdict {
+        Ok(tally) => {
+            println!("{tally:?}");
+            ExitCode::SUCCESS
+        }
+        Err(broken) => {
+            println!("{}", explain(seed, &how, broken));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "edge: how long it took is for people")]
+fn many(seeds: Range<u64>, flags: &Flags) -> ExitCode {
+    let began = Instant::now();
+    let (next, total) = (AtomicU64::new(seeds.start), Mutex::new(Report::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..flags.jobs.max(1) {
+            scope.spawn(|| work(&seeds, flags, (&next, &total), began));
+        }
+    });
+    let report = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let seconds = began.elapsed().as_secs();
+    let commit = flags.commit.clone().unwrap_or_else(commit);
+    let page = report.page(&format!("{}..{}", seeds.start, seeds.end), &commit, seconds);
+    println!("{page}");
+    if let Some(path) = &flags.report
+        && let Err(problem) = std::fs::write(path, &page)
+    {
+        eprintln!("{}: {problem}", path.display());
+    }
+    for (seed, invariant, what) in report.broken.iter().take(flags.explain) {
+        let how = how(*seed, flags);
+        if let Err(broken) = run(*seed, &how).verdict {
+            println!("{}", explain(*seed, &how, &broken));
+        } else {
+            println!("seed {seed}: {invariant}: {what}: gone when played again, so something is not determined");
+        }
+    }
+    if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn work(seeds: &Range<u64>, flags: &Flags, shared: (&AtomicU64, &Mutex<Report>), began: Instant) {
+    let (next, total) = shared;
+    loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if !seeds.contains(&seed) {
+            return;
+        }
+        let played = run(seed, &how(seed, flags));
+        let mut sum = total.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.add(seed, &played);
+        if let Err(broken) = &played.verdict {
+            println!("seed {seed}: {}: {}", broken.invariant, broken.what);
+        }
+        if sum.schedules.is_multiple_of(500) {
+            let rate = sum.schedules / began.elapsed().as_secs().max(1);
+            println!("{} schedules, {rate}/s, {} faults, {} broken", sum.schedules, sum.struck(), sum.broken.len());
+            let _ = std::io::stdout().flush();
+        }
+    }
+}
+
+fn commit() -> String {
+    let found = Command::new("git").args(["rev-parse", "HEAD"]).output().ok();
+    found.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,409 @@
+//! What people do, and in which cloud: all of it from the seed.
+//!
+//! **May touch:** its arguments.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use simulator::{
+    Console, Course, Denial, Hint, JobPatch, JobRules, JobStatus, Limits, NonceScope, Permissions, Rate, Refusal,
+    StartOnRunning, StartedTime, Switches, Window,
+};
+
+use crate::chance::Chance;
+use crate::faults::{Faults, Kind, Place};
+
+/// What a schedule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Story {
+    /// A job is applied.
+    FirstStart,
+    /// Start settings change.
+    SpecChange,
+    /// A token asks for one more start.
+    Rerun,
+    /// A token asks for a start that redoes everything.
+    ForcedRerun,
+    /// The access key is replaced.
+    KeyRotation,
+    /// Leaders die.
+    FailOver,
+    /// The object is deleted while its job is being started.
+    DeletedWhileStarting,
+    /// Deleted, and made again under the same name.
+    MadeAgain,
+    /// Restored without its status.
+    RestoredBare,
+    /// Restored with the status of the object before it.
+    RestoredWithStatus,
+    /// Twenty jobs in three namespaces.
+    Fleet,
+    /// A spec that changes many times a second.
+    Flapping,
+}
+
+/// Those that exist.
+pub const STORIES: &[Story] = &[
+    Story::FirstStart,
+    Story::SpecChange,
+    Story::Rerun,
+    Story::ForcedRerun,
+    Story::KeyRotation,
+    Story::FailOver,
+    Story::DeletedWhileStarting,
+    Story::MadeAgain,
+    Story::RestoredBare,
+    Story::RestoredWithStatus,
+    Story::Fleet,
+    Story::Flapping,
+];
+
+/// Those that wait for features that are not built yet.
+pub const WAITING: &[&str] = &["stop, then start", "drift", "two objects name one job"];
+
+/// What the cloud is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// The kindest value of each unknown.
+    Default,
+    /// The worst one, but jobs can be read.
+    Harsh,
+    /// Any value of each.
+    Mixture,
+}
+
+/// One thing that people do.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// `kubectl apply` of a new object.
+    Create(usize),
+    /// A merge patch of the object.
+    Patch(usize, Value),
+    /// `kubectl delete`.
+    Delete(usize),
+    /// The status of the first object under this name is written into the one that is there.
+    RestoreStatus(usize),
+    /// The Secret and the key in the cloud are replaced.
+    Rotate(usize),
+    /// A person in the console.
+    Console(usize, Console),
+}
+
+/// One job of the schedule.
+#[derive(Clone, Debug)]
+pub struct JobPlan {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its number in the cloud.
+    pub id: i64,
+    /// What is applied.
+    pub object: Value,
+    /// How the job stands in the cloud before.
+    pub before: JobPatch,
+}
+
+/// A schedule: everything that is not decided by the operator.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// The seed.
+    pub seed: u64,
+    /// What it is about.
+    pub story: Story,
+    /// What the cloud is like.
+    pub profile: Profile,
+    /// Processes that run at once.
+    pub replicas: u64,
+    /// They elect a leader.
+    pub election: bool,
+    /// The jobs.
+    pub jobs: Vec<JobPlan>,
+    /// What people do, and when.
+    pub edits: Vec<(Duration, Edit)>,
+    /// The faults.
+    pub faults: Faults,
+    /// How long faults go on.
+    pub faulty: Duration,
+    /// The cloud.
+    pub switches: Switches,
+}
+
+/// What a test demands of the seeds that it plays.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    /// This story.
+    pub story: Option<Story>,
+    /// This cloud.
+    pub profile: Option<Profile>,
+    /// Only these faults.
+    pub only: Option<Vec<Kind>>,
+    /// So many of a thousand exchanges with the API server, the cloud and of events are struck.
+    pub rates: Option<(u64, u64, u64)>,
+    /// With or without an election.
+    pub election: Option<bool>,
+    /// Faults and edits that are left out.
+    pub without: BTreeSet<Place>,
+}
+
+impl Schedule {
+    /// The schedule of this seed.
+    #[must_use]
+    pub fn of(seed: u64, wishes: &Wishes) -> Self {
+        let mut chance = Chance::about(&[seed, 1]);
+        let story = chance.pick(STORIES, Story::FirstStart);
+        let story = wishes.story.unwrap_or(story);
+        let profile = [Profile::Default, Profile::Harsh, Profile::Mixture, Profile::Mixture];
+        let profile = wishes.profile.unwrap_or(chance.pick(&profile, Profile::Default));
+        let election = wishes.election.unwrap_or(story == Story::FailOver || chance.percent(20));
+        let replicas = if election { 1 + chance.below(3) } else { 1 };
+        let faulty = Duration::from_secs(chance.pick(&[60, 120, 240, 900], 60));
+        let (api, cloud, event) = wishes.rates.unwrap_or_else(|| {
+            let mut of = |rates: &[u64]| chance.pick(rates, 0);
+            (of(&[0, 20, 60, 200]), of(&[0, 100, 300, 600]), of(&[0, 0, 50, 200]))
+        });
+        let faults = Faults {
+            seed,
+            api,
+            lease: api / 8,
+            cloud,
+            event,
+            only: wishes.only.clone(),
+            without: wishes.without.clone(),
+        };
+        let jobs = jobs(story, &mut chance);
+        let mut edits = edits(story, &jobs, faulty, &mut chance);
+        let mut nth = 0;
+        edits.retain(|_| {
+            nth += 1;
+            !wishes.without.contains(&Place { process: 0, nth, event: 0 })
+        });
+        edits.sort_by_key(|(at, _)| *at);
+        let switches = switches(profile, &mut chance);
+        Self { seed, story, profile, replicas, election, jobs, edits, faults, faulty, switches }
+    }
+}
+
+fn jobs(story: Story, chance: &mut Chance) -> Vec<JobPlan> {
+    let count = if story == Story::Fleet { 20 } else { 1 };
+    (0..count).map(|n| job(n, story, chance)).collect()
+}
+
+fn job(n: i64, story: Story, chance: &mut Chance) -> JobPlan {
+    let (namespace, name, id) = (format!("team-{}", n % 3), format!("job-{n}"), 7000 + n);
+    let mut spec = json!({ "diJobId": id, "accountRef": { "name": "main" } });
+    if chance.percent(40) {
+        spec["realtimeStartSettings"] = settings(chance);
+    }
+    let forces = story == Story::ForcedRerun && chance.percent(30);
+    if forces || chance.percent(10) {
+        spec["forceToRerun"] = json!(true);
+    }
+    if chance.percent(15) {
+        spec["onUnknown"] = json!("Hold");
+    }
+    let object = json!({
+        "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob",
+        "metadata": { "name": name, "namespace": namespace }, "spec": spec,
+    });
+    let (status, started) = match chance.below(10) {
+        0 => (JobStatus::Running, Some(1_760_000_000)),
+        1 => (JobStatus::Finished, Some(1_760_000_000)),
+        2 | 3 => (JobStatus::Stopped, Some(1_760_000_000)),
+        4 => (JobStatus::Failed, Some(1_760_000_000)),
+        _ => (JobStatus::Initialized, None),
+    };
+    let before = JobPatch { status: Some(status), started_time: started, ..JobPatch::default() };
+    JobPlan { namespace, name, id, object, before }
+}
+
+fn settings(chance: &mut Chance) -> Value {
+    let failover = json!({ "interval": 1 + chance.below(30), "upperLimit": chance.below(50) });
+    match chance.below(3) {
+        0 => json!({ "startTime": 1_700_000_000 + chance.below(1_000_000) }),
+        1 => json!({ "startTime": 1_700_000_000 + chance.below(1_000_000), "failoverSettings": failover }),
+        _ => json!({ "failoverSettings": failover }),
+    }
+}
+
+fn change(n: usize, chance: &mut Chance) -> Edit {
+    let patch = match chance.below(6) {
+        0 => json!({ "spec": { "realtimeStartSettings": null } }),
+        1 => json!({ "spec": { "forceToRerun": chance.percent(60) } }),
+        2 => json!({ "spec": { "suspend": chance.percent(50) } }),
+        _ => json!({ "spec": { "realtimeStartSettings": settings(chance) } }),
+    };
+    Edit::Patch(n, patch)
+}
+
+fn rerun(n: usize, forced: bool, chance: &mut Chance) -> Edit {
+    let token = format!("again-{}", chance.below(1000));
+    Edit::Patch(
+        n,
+        match (forced, chance.percent(50)) {
+            (true, _) => {
+                json!({ "metadata": { "annotations": { "dijob.dev/rerun": token, "dijob.dev/rerun-force": token } } })
+            }
+            (false, true) => json!({ "metadata": { "annotations": { "dijob.dev/rerun": token } } }),
+            (false, false) => json!({ "spec": { "rerunToken": token } }),
+        },
+    )
+}
+
+fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &mut Chance) -> Vec<(Duration, Edit)> {
+    let span = u64::try_from(faulty.as_millis()).unwrap_or(60_000);
+    let mut all: Vec<(Duration, Edit)> =
+        (0..jobs.len()).map(|n| (Duration::from_millis(chance.below(3000)), Edit::Create(n))).collect();
+    let at = |chance: &mut Chance| Duration::from_millis(3000 + chance.below(span));
+    let mut then = |chance: &mut Chance, edit| all.push((at(chance), edit));
+    match story {
+        Story::FirstStart | Story::FailOver => {}
+        Story::SpecChange => {
+            for _ in 0..=chance.below(3) {
+                let edit = change(0, chance);
+                then(chance, edit);
+            }
+        }
+        Story::Rerun | Story::ForcedRerun => {
+            for _ in 0..=chance.below(3) {
+                let edit = rerun(0, story == Story::ForcedRerun, chance);
+                then(chance, edit);
+            }
+        }
+        Story::KeyRotation => {
+            for _ in 0..=chance.below(2) {
+                then(chance, Edit::Rotate(0));
+            }
+        }
+        Story::DeletedWhileStarting => {
+            let soon = Duration::from_millis(chance.below(20_000));
+            all.push((soon, Edit::Delete(0)));
+        }
+        Story::MadeAgain | Story::RestoredBare | Story::RestoredWithStatus => {
+            let gone = 3000 + chance.below(span);
+            all.push((Duration::from_millis(gone), Edit::Delete(0)));
+            let again = gone + chance.pick(&[0, 50, 2000, 60_000], 0);
+            all.push((Duration::from_millis(again), Edit::Create(0)));
+            if story == Story::RestoredWithStatus {
+                all.push((Duration::from_millis(again + chance.below(100)), Edit::RestoreStatus(0)));
+            }
+        }
+        Story::Fleet => {
+            for _ in 0..10 {
+                let n = usize::try_from(chance.below(jobs.len() as u64)).unwrap_or(0);
+                let edit = if chance.percent(50) { change(n, chance) } else { rerun(n, false, chance) };
+                then(chance, edit);
+            }
+        }
+        Story::Flapping => {
+            let from = 3000 + chance.below(span);
+            for n in 0..50 {
+                let interval = if n % 2 == 0 { 11 } else { 12 };
+                let patch = json!({ "spec": { "realtimeStartSettings": { "failoverSettings": { "interval": interval } } } });
+                all.push((Duration::from_millis(from + 10 * n), Edit::Patch(0, patch)));
+            }
+        }
+    }
+    if chance.percent(15) {
+        let act = if chance.percent(50) { Console::Start } else { Console::Stop };
+        all.push((Duration::from_millis(chance.below(span)), Edit::Console(0, act)));
+    }
+    if chance.percent(15) {
+        let edit = if chance.percent(50) { change(0, chance) } else { rerun(0, chance.percent(30), chance) };
+        all.push((Duration::from_millis(chance.below(span)), edit));
+    }
+    all
+}
+
+fn switches(profile: Profile, chance: &mut Chance) -> Switches {
+    let harsh = JobRules {
+        start_on_running: StartOnRunning::Restart,
+        started_time: StartedTime::Absent,
+        running_after: SignedDuration::from_mins(5),
+        starting_word: Some("Preparing".to_owned()),
+        course: Course::Runs,
+        stopped_word: "Stop".to_owned(),
+        ..JobRules::default()
+    };
+    match profile {
+        Profile::Default => Switches::default(),
+        Profile::Harsh => Switches {
+            rules: harsh,
+            signature_age: None,
+            nonce_memory: None,
+            nonce_scope: NonceScope::AllKeys,
+            throttled_burns_nonce: true,
+            limits: Limits {
+                window: Window::SlidingLog,
+                refused_count: true,
+                refusal: Refusal::of("9990020002"),
+                hint: Hint::None,
+                ..Limits::enterprise()
+            },
+            ..Switches::default()
+        },
+        Profile::Mixture => mixture(chance),
+    }
+}
+
+fn mixture(chance: &mut Chance) -> Switches {
+    let mins = SignedDuration::from_mins;
+    let error = Refusal::of("InvalidJobStatus");
+    let starts = [StartOnRunning::NoOp, StartOnRunning::Error(error), StartOnRunning::Restart];
+    let shows = [
+        StartedTime::AtAccept,
+        StartedTime::WhenRunning,
+        StartedTime::Lagging(SignedDuration::from_secs(40)),
+        StartedTime::Absent,
+    ];
+    let fails = Course::Fails { message: "no such table".to_owned() };
+    let courses = [Course::Runs, Course::Runs, Course::Runs, fails, Course::Finishes(mins(3))];
+    let words = [None, None, Some("Preparing".to_owned()), Some("Initialized".to_owned())];
+    let rules = JobRules {
+        start_on_running: chance.pick(&starts, StartOnRunning::NoOp),
+        started_time: chance.pick(&shows, StartedTime::AtAccept),
+        running_after: SignedDuration::from_secs(chance.pick(&[1, 30, 300], 1)),
+        starting_word: chance.pick(&words, None),
+        course: chance.pick(&courses, Course::Runs),
+        stopped_word: chance.pick(&["Stopped", "Stop"], "Stopped").to_owned(),
+        ..JobRules::default()
+    };
+    let refusal = [
+        Refusal::of("Throttling.Api"),
+        Refusal::of("Throttling.User").with_status(400),
+        Refusal::of("9990020002"),
+        Refusal::of("9990020002").with_status(200),
+    ];
+    let garbage = Hint::Header { name: "x-acs-retry-after".to_owned(), value: "1000000000000000".to_owned() };
+    let hints = [Hint::RetryAfter(None), Hint::RateLimit(None), Hint::None, Hint::RetryAfter(Some(-5)), garbage];
+    let limits = Limits {
+        rate: chance.pick(&[Rate::Split { reads: 50, writes: 20 }, Rate::Total(5)], Rate::Unlimited),
+        window: chance.pick(&[Window::FixedSecond, Window::TokenBucket, Window::SlidingLog], Window::FixedSecond),
+        refused_count: chance.percent(50),
+        refusal: chance.pick(&refusal, Refusal::of("Throttling.Api")),
+        hint: chance.pick(&hints, Hint::None),
+        ..Limits::enterprise()
+    };
+    let allowed = [
+        Permissions::All,
+        Permissions::All,
+        Permissions::All,
+        Permissions::NoReads(Denial::Forbidden),
+        Permissions::StartOnly(Denial::Html),
+    ];
+    let missing = [Refusal::of("500130"), Refusal::of("500130").with_status(400), Refusal::of("500130").with_status(500)];
+    Switches {
+        rules,
+        no_such_job: chance.pick(&missing, Refusal::of("500130")),
+        permissions: chance.pick(&allowed, Permissions::All),
+        limits,
+        clock_offset: SignedDuration::from_secs(chance.pick(&[0, 0, 30, -90], 0)),
+        signature_age: chance.pick(&[Some(mins(15)), Some(mins(5)), None], None),
+        nonce_memory: chance.pick(&[Some(mins(15)), Some(mins(31)), None], None),
+        nonce_scope: chance.pick(&[NonceScope::PerKey, NonceScope::AllKeys], NonceScope::PerKey),
+        throttled_burns_nonce: chance.percent(50),
+        ..Switches::default()
+    }
+}

@@ -63,8 +63,8 @@ pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
         }
         let (next, told_at) = step(ctx, subject, plan).await?;
         match (&next.plan.action, next.plan.wait, told_at) {
-            (Action::Nothing, Wait::Until(at), Some(told_at)) => return Ok(Requeue::At(at.min(told_at))),
-            (Action::Nothing, _, Some(at)) | (Action::Nothing, Wait::Until(at), None) => return Ok(Requeue::At(at)),
+            (_, Wait::Until(at), Some(told_at)) => return Ok(Requeue::At(at.min(told_at))),
+            (_, _, Some(at)) | (Action::Nothing, Wait::Until(at), None) => return Ok(Requeue::At(at)),
             (Action::Nothing, Wait::OnChange | Wait::OnTurn, None) => return Ok(Requeue::OnChange),
             (_, _, _) => {} // more to do
         }
@@ -87,8 +87,9 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
     let short_wait = next.plan.wait == Wait::OnTurn && !is_told(&next);
     // What a look showed may call for more than the record does: unwritten, the same record would be decided on for ever.
     let moves_on = matches!(plan.action, Action::Nothing) && !at_rest;
-    let must_write = next.must_write || moves_on;
-    if must_write || (at_rest && !short_wait) {
+    // A spec that was tidied up is compared with what was applied, however late.
+    let must_write = (next.must_write && plan.action != Action::Tidy) || moves_on;
+    if must_write || next.must_write || (at_rest && !short_wait) {
         let now = ctx.clock.now();
         let may_tell = ctx.memory.update(&uid, |facts| facts.may_tell(now));
         if !must_write && may_tell > now {

@@ -41,6 +41,8 @@ pub async fn write_status(
     let written = match api.patch_status(&key.name, &how, &Patch::Apply(&body)).await {
         // An apply takes away only what this manager wrote: a restored or hand-written history would pass for ours.
         Ok(job) if !holds(&job, next) => replace_status(&api, &job, next).await,
+        // What it leaves of a record that was partly ours is no valid record.
+        Err(kube::Error::Api(problem)) if problem.code == 422 => replace_status(&api, job, next).await,
         other => other,
     };
     let written = written.map_err(Error::kube("cannot write status"));

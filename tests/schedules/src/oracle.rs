@@ -514,7 +514,8 @@ impl Judged<'_> {
         }
         let excused = self.commits.iter().filter(|c| c.record.id == last.id).any(|c| {
             let number = c.caller.strip_prefix('p').and_then(|p| p.parse::<u64>().ok());
-            self.run.died.iter().any(|(process, at)| Some(*process) == number && *at >= c.at)
+            // Killed when the bytes of the record had left, or at any time after.
+            self.run.died.iter().any(|(process, at)| Some(*process) == number && *at >= c.at - secs(60))
         });
         demand(excused, "I2", || format!("{} was lost though its process lived and nothing was sent", last.id))
     }

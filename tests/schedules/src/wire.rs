@@ -115,11 +115,16 @@ impl World {
 
     /// What becomes of an event.
     pub fn api_event(&self, process: &Process, info: &WatchInfo, nth: u64) -> EventFate {
+        // Watches are numbered by their request among those of the service.
+        let place = Place { process: process.number, nth: info.request, event: nth + 1 };
+        // No API server loses an event and goes on: the watch ends at the next one.
+        let lost = Place { event: nth, ..place };
+        if lock(&self.notes).faults.iter().rev().any(|(at, kind, _)| *at == lost && *kind == Kind::EventLost) {
+            return EventFate::Gone;
+        }
         if !self.is_faulty() {
             return EventFate::Deliver;
         }
-        // Watches are numbered by their request among those of the service.
-        let place = Place { process: process.number, nth: info.request, event: nth + 1 };
         let (fate, kind) = self.schedule.faults.event(place);
         if let Some(kind) = kind {
             self.struck(place, kind, &format!("event of {}", info.resource));

@@ -50,7 +50,7 @@ impl ApiServer {
     /// A server with these custom resources, as YAML, and the namespaces `default` and `dijob-system`.
     ///
     /// # Errors
-    /// If a text is no CustomResourceDefinition.
+    /// If a text is no `CustomResourceDefinition`.
     pub fn new(crds: &[&str], clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Result<Self, BadCrd> {
         let core = Arc::new(Mutex::new(Core::new(crds)?));
         let (changed, _) = watch::channel(0);
@@ -64,11 +64,13 @@ impl ApiServer {
     }
 
     /// Asks at once and past any wire, as a person with `kubectl` does. [`Verb::Get`] serves lists too.
+    #[expect(clippy::must_use_candidate, reason = "a write is done whether or not somebody looks")]
     pub fn request(&self, caller: &str, verb: Verb, uri: &str, body: Option<Value>) -> Answer {
         self.respond(caller, &Request::new(verb, uri, body))
     }
 
     /// The same for a request made before.
+    #[expect(clippy::must_use_candidate, reason = "a write is done whether or not somebody looks")]
     pub fn respond(&self, caller: &str, request: &Request) -> Answer {
         let now = (self.clock)();
         let (answer, before, after) = {

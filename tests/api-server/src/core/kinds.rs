@@ -14,6 +14,7 @@ pub struct BadCrd(String);
 
 /// One kind.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, clippy::struct_field_names, reason = "facts of a kind, by Kubernetes' names")]
 pub(crate) struct Kind {
     pub(crate) group: String,
     pub(crate) version: String,

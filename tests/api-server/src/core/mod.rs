@@ -1,5 +1,6 @@
 //! The API server itself, pure: time, caller and request come as values.
 
+mod check;
 mod delete;
 mod discovery;
 mod fields;
@@ -90,7 +91,7 @@ impl Core {
     /// A core with these custom resources, as YAML, and the namespaces `default` and `dijob-system`.
     ///
     /// # Errors
-    /// If a text is no CustomResourceDefinition.
+    /// If a text is no `CustomResourceDefinition`.
     pub fn new(crds: &[&str]) -> Result<Self, BadCrd> {
         let collections = kinds::all(crds)?.into_iter().map(Collection::new).collect();
         let mut core = Self { collections, history: Vec::new(), version: 0, uids: 0 };

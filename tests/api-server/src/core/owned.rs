@@ -68,13 +68,13 @@ impl Owned {
         let mut owned = Self::default();
         for entry in json.as_array()? {
             let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let owner = Owner {
+            let by = Owner {
                 applies: text("operation") == "Apply",
                 manager: text("manager"),
                 subresource: text("subresource"),
             };
             let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
-            owned.0.insert(owner, Share { set: Set::from_json(entry.get("fieldsV1")?), time });
+            owned.0.insert(by, Share { set: Set::from_json(entry.get("fieldsV1")?), time });
         }
         Some(owned)
     }

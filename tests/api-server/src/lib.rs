@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 pub use crate::answer::Answer;
 pub use crate::core::{BadCrd, Core};
@@ -43,7 +43,7 @@ use crate::core::Watch;
 pub struct ApiServer {
     core: Arc<Mutex<Core>>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    changed: watch::Sender<u64>,
+    changed: Arc<Notify>,
 }
 
 impl ApiServer {
@@ -53,8 +53,7 @@ impl ApiServer {
     /// If a text is no `CustomResourceDefinition`.
     pub fn new(crds: &[&str], clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Result<Self, BadCrd> {
         let core = Arc::new(Mutex::new(Core::new(crds)?));
-        let (changed, _) = watch::channel(0);
-        Ok(Self { core, clock: Arc::new(clock), changed })
+        Ok(Self { core, clock: Arc::new(clock), changed: Arc::default() })
     }
 
     /// One client's way to it, for `kube::Client::new(service, "default")`.
@@ -80,7 +79,7 @@ impl ApiServer {
             (answer, before, core.version())
         };
         if after != before {
-            self.changed.send_replace(after);
+            self.changed.notify_waiters();
         }
         answer
     }
@@ -118,8 +117,9 @@ impl ApiServer {
         watch.bookmark(&self.lock())
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Word of the next change, in the order of asking: tokio's watch channel wakes in a random one.
+    pub(crate) fn change(&self) -> Arc<Notify> {
+        self.changed.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {

@@ -9,7 +9,7 @@ use dijob_operator::api::condition::ConditionStatus;
 use dijob_operator::api::{DataIntegrationJob, DataIntegrationJobSpec, JobStatus, OnUnknown, PendingStart};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use simulator::{Console, Entry, Fate, Verdict};
+use simulator::{Console, Entry, Fate, StartedTime, Verdict};
 
 use crate::faults::Kind;
 use crate::story::Edit;
@@ -438,8 +438,14 @@ impl Judged<'_> {
         let Some(commit) = self.commits.iter().find(|c| c.record.id == id) else {
             return demand(false, "I5", || format!("{id} is confirmed and was never committed"));
         };
-        // Its baseline was read a minute before at most, and what it showed may have been a minute late.
-        let since = commit.at - secs(125);
+        // Its baseline was read a minute before at most, and what it showed may have been a minute late. Without a
+        // `StartedTime`, a word may still change by a start whose starting phase is longer than the settle time.
+        let rules = &self.run.schedule.switches.rules;
+        let starting = match rules.started_time {
+            StartedTime::AtAccept | StartedTime::Lagging(_) => SignedDuration::ZERO,
+            StartedTime::WhenRunning | StartedTime::Absent => rules.running_after,
+        };
+        let since = commit.at - secs(125) - starting;
         let within = |at: Timestamp| at >= since && at <= until;
         let ours = self.run.ledger.executions(commit.record.di_job_id).iter().any(|e| within(e.at));
         let people = self.run.schedule.edits.iter().any(|(_, e)| matches!(e, Edit::Console(_, Console::Start)));

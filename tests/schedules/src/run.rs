@@ -169,6 +169,25 @@ pub fn explain(seed: u64, how: &How, broken: &Broken) -> String {
     for entry in record.ledger.of_action("StartDIJob") {
         let _ = writeln!(text, "  ledger {} {} {:?} executed {:?}", entry.seq, entry.last_byte, entry.verdict, entry.executed);
     }
+    for change in record.history.iter().filter(|c| &*c.resource == "dataintegrationjobs") {
+        let (object, ready) = (change.object(), "/status/conditions/0/reason");
+        let find = |path: &str| object.pointer(path).map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  version {} {} {} {:?} {}: generation {} ready {} job {} pending {} last {} {}",
+            change.version,
+            change.time,
+            change.caller,
+            change.verb,
+            change.name,
+            find("/metadata/generation"),
+            find(ready),
+            find("/status/jobStatus"),
+            find("/status/pendingStart/id"),
+            find("/status/lastStart/id"),
+            find("/status/lastStart/outcome"),
+        );
+    }
     let left_out: Vec<String> = how.wishes.without.iter().map(ToString::to_string).collect();
     let _ = write!(text, "cargo simulate -- --seed {seed}");
     if !left_out.is_empty() {

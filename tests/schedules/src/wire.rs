@@ -22,15 +22,15 @@ impl World {
         let what = format!("{:?} {}{}{}", info.verb, info.resource, if info.subresource.is_empty() { "" } else { "/" }, info.subresource);
         let lease = info.resource == "leases";
         *lock(&self.notes).exchanges.entry(what.clone()).or_default() += 1;
+        if !lease && info.verb.writes() {
+            self.tell(&format!("p{} {nth}: {what} {}/{}", process.number, info.namespace, info.name));
+        }
         if !self.is_faulty() {
             return Route::default();
         }
         let mut quick = Chance::about(&[self.schedule.seed, 3, place.process, nth]);
         let before = Duration::from_millis(if lease { 0 } else { quick.below(4) });
         let route = Route { before, ..Route::default() };
-        if !lease && info.verb.writes() {
-            self.tell(&format!("p{} {nth}: {what} {}/{}", process.number, info.namespace, info.name));
-        }
         let Some(mut fault) = self.schedule.faults.api(place, info.verb, &info.resource) else { return route };
         self.struck(place, fault.kind, &what);
         self.api_fault(process, info, &mut fault, route)

@@ -29,7 +29,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 pub use crate::answer::Answer;
-pub use crate::core::{BadCrd, Core};
+pub use crate::core::{BadCrd, Core, Kinds};
 pub use crate::history::{Change, Happened};
 pub use crate::request::{Request, Target};
 pub use crate::service::{AnswerBody, ApiService};
@@ -52,8 +52,13 @@ impl ApiServer {
     /// # Errors
     /// If a text is no `CustomResourceDefinition`.
     pub fn new(crds: &[&str], clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Result<Self, BadCrd> {
-        let core = Arc::new(Mutex::new(Core::new(crds)?));
-        Ok(Self { core, clock: Arc::new(clock), changed: Arc::default() })
+        Ok(Self::of(&Kinds::read(crds)?, clock))
+    }
+
+    /// The same with kinds read before: reading takes longer than most schedules.
+    #[must_use]
+    pub fn of(kinds: &Kinds, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self { core: Arc::new(Mutex::new(Core::new(kinds))), clock: Arc::new(clock), changed: Arc::default() }
     }
 
     /// One client's way to it, for `kube::Client::new(service, "default")`.

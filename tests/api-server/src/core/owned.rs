@@ -1,6 +1,7 @@
 //! Who set which field: `metadata.managedFields`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
@@ -97,7 +98,7 @@ impl Owned {
             share.set = std::mem::take(&mut share.set).difference(&mine).difference(&difference.removed);
             !share.set.is_empty()
         });
-        let mine = mine.difference(&stripped());
+        let mine = mine.difference(&STRIPPED);
         if mine.is_empty() {
             return;
         }
@@ -148,7 +149,7 @@ impl Owned {
             !share.set.is_empty()
         });
         let time = if new == *live { last.and_then(|last| last.time) } else { Some(rules.now.to_owned()) };
-        let set = set.difference(&stripped());
+        let set = set.difference(&STRIPPED);
         if set.is_empty() {
             self.0.remove(&owner);
         } else {
@@ -182,7 +183,7 @@ impl Owned {
 }
 
 /// What never stands in managedFields.
-fn stripped() -> Set {
+static STRIPPED: LazyLock<Set> = LazyLock::new(|| {
     Set::of(&[
         &["apiVersion"],
         &["kind"],
@@ -197,7 +198,7 @@ fn stripped() -> Set {
         &["metadata", "managedFields"],
         &["metadata", "resourceVersion"],
     ])
-}
+});
 
 fn conflict(conflicts: &[(Owner, Option<String>, Set)], api_version: &str) -> Refusal {
     let mut named: Vec<(String, Vec<String>)> = conflicts

@@ -16,6 +16,7 @@ use crate::plan::observed::Answer;
 use crate::plan::problem::Problem;
 use crate::plan::trigger::Trigger;
 use crate::plan::{Action, Next, Observed, Outcome, Plan, Stance, Verdict, Wait, decide, next_status};
+use crate::quota::Lane;
 use crate::telemetry::{self, Ended, StartOutcome, StatusWrite};
 
 /// Actions of one object in a row, before others have their turn: look, turn, start, and some to spare.
@@ -85,7 +86,7 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, E
     // A short wait for a turn is not worth a write; one that a person should know of is.
     let short_wait = next.plan.wait == Wait::OnTurn && !is_told(&next);
     // What a look showed may call for more than the record does: unwritten, the same record would be decided on for ever.
-    let moves_on = matches!(plan.action, Action::Nothing) && !at_rest;
+    let moves_on = !at_rest && turns_away(&plan.action, &next.plan.action);
     if next.must_write || moves_on || (at_rest && !short_wait) {
         let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
         ctx.memory.update(&uid, |facts| {
@@ -100,6 +101,15 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, E
         count(ctx, &subject.seen, &plan, &outcome);
     }
     Ok(next)
+}
+
+/// Nothing was done, and yet what is to be done has changed: not by a turn that came, so by what was seen.
+fn turns_away(did: &Action, next: &Action) -> bool {
+    match (did, next) {
+        (Action::TakeTurn(Lane::Look), Action::Look(_)) | (Action::TakeTurn(Lane::Start), Action::Start(_)) => false,
+        (Action::Nothing | Action::TakeTurn(_), _) => did != next,
+        (Action::Look(_) | Action::Start(_) | Action::Adopt | Action::Tidy | Action::Settle(_), _) => false,
+    }
 }
 
 fn is_told(next: &Next) -> bool {

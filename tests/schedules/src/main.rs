@@ -13,6 +13,7 @@ use clap::Parser;
 use schedules::faults::Place;
 use schedules::report::Report;
 use schedules::run::{How, explain, run};
+use schedules::story::Schedule;
 
 /// Whole operator processes under seeded faults.
 #[derive(Parser)]
@@ -43,11 +44,13 @@ struct Flags {
     explain: usize,
 }
 
-/// Each sixteenth seed keeps its log; each eighth is watched for a quiet hour.
+/// Each sixteenth seed keeps its log; each eighth is watched for a quiet hour, of those that elect fewer.
 fn how(seed: u64, flags: &Flags) -> How {
     let mut how = How { logs: seed.is_multiple_of(16), ..How::default() };
     how.wishes.without = flags.without.iter().filter_map(|text| text.parse::<Place>().ok()).collect();
-    if seed.is_multiple_of(8) {
+    // An hour of elections is 3,000 requests that all look alike.
+    let elects = Schedule::of(seed, &how.wishes).election;
+    if seed.is_multiple_of(if elects { 64 } else { 8 }) {
         how.quiet = Duration::from_secs(3600);
     }
     how

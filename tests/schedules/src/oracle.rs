@@ -459,7 +459,9 @@ impl Judged<'_> {
             let until = *from + secs(60);
             let writes = times.iter().skip(n).take_while(|t| **t < until).count();
             let attempts = self.commits.iter().filter(|c| c.at >= *from && c.at < until).count();
-            demand(writes <= 6 + 4 * attempts.max(1), "I6", || {
+            // A few edits are acted on one by one; a flood of them must be merged.
+            let edits = self.object.versions.iter().filter(|v| !is_process(&v.caller) && v.time >= *from && v.time < until);
+            demand(writes <= 6 + 4 * attempts.max(1) + edits.count().min(4), "I6", || {
                 format!("{writes} writes of {} in a minute, with {attempts} attempts", self.uid)
             })?;
         }

@@ -26,10 +26,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 pub use crate::answer::Answer;
-pub use crate::core::{BadCrd, Core};
+pub use crate::core::{BadCrd, Core, Kinds};
 pub use crate::history::{Change, Happened};
 pub use crate::request::{Request, Target};
 pub use crate::service::{AnswerBody, ApiService};
@@ -43,18 +43,22 @@ use crate::core::Watch;
 pub struct ApiServer {
     core: Arc<Mutex<Core>>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    changed: watch::Sender<u64>,
+    changed: Arc<Notify>,
 }
 
 impl ApiServer {
     /// A server with these custom resources, as YAML, and the namespaces `default` and `dijob-system`.
     ///
     /// # Errors
-    /// If a text is no CustomResourceDefinition.
+    /// If a text is no `CustomResourceDefinition`.
     pub fn new(crds: &[&str], clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Result<Self, BadCrd> {
-        let core = Arc::new(Mutex::new(Core::new(crds)?));
-        let (changed, _) = watch::channel(0);
-        Ok(Self { core, clock: Arc::new(clock), changed })
+        Ok(Self::of(&Kinds::read(crds)?, clock))
+    }
+
+    /// The same with kinds read before: reading takes longer than most schedules.
+    #[must_use]
+    pub fn of(kinds: &Kinds, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self { core: Arc::new(Mutex::new(Core::new(kinds))), clock: Arc::new(clock), changed: Arc::default() }
     }
 
     /// One client's way to it, for `kube::Client::new(service, "default")`.
@@ -64,11 +68,13 @@ impl ApiServer {
     }
 
     /// Asks at once and past any wire, as a person with `kubectl` does. [`Verb::Get`] serves lists too.
+    #[expect(clippy::must_use_candidate, reason = "a write is done whether or not somebody looks")]
     pub fn request(&self, caller: &str, verb: Verb, uri: &str, body: Option<Value>) -> Answer {
         self.respond(caller, &Request::new(verb, uri, body))
     }
 
     /// The same for a request made before.
+    #[expect(clippy::must_use_candidate, reason = "a write is done whether or not somebody looks")]
     pub fn respond(&self, caller: &str, request: &Request) -> Answer {
         let now = (self.clock)();
         let (answer, before, after) = {
@@ -78,7 +84,7 @@ impl ApiServer {
             (answer, before, core.version())
         };
         if after != before {
-            self.changed.send_replace(after);
+            self.changed.notify_waiters();
         }
         answer
     }
@@ -116,8 +122,9 @@ impl ApiServer {
         watch.bookmark(&self.lock())
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Word of the next change, in the order of asking: tokio's watch channel wakes in a random one.
+    pub(crate) fn change(&self) -> Arc<Notify> {
+        self.changed.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {

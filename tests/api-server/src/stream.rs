@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep};
 
 use crate::ApiServer;
@@ -30,7 +30,7 @@ struct Stage {
     nth: u64,
     again: Option<Bytes>,
     ended: bool,
-    changed: watch::Receiver<u64>,
+    changed: Arc<Notify>,
     end: Pin<Box<Sleep>>,
     bookmark: Pin<Box<Sleep>>,
 }
@@ -42,7 +42,7 @@ pub(crate) fn events(
     wire: Arc<dyn Wire>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let end = Box::pin(sleep(watch.timeout().unwrap_or(LONGEST)));
-    let changed = server.changes();
+    let changed = server.change();
     let bookmark = Box::pin(sleep(BOOKMARK));
     let stage = Stage { server, watch, info, wire, nth: 0, again: None, ended: false, changed, end, bookmark };
     futures::stream::unfold(stage, |mut stage| async move { stage.next().await.map(|event| (event, stage)) })
@@ -86,7 +86,7 @@ impl Stage {
     /// The next event as the API server sends it; `None`: the watch is over.
     async fn event(&mut self) -> Option<Bytes> {
         loop {
-            self.changed.borrow_and_update();
+            let changed = self.changed.notified();
             if let Some(event) = self.server.next_event(&mut self.watch) {
                 return Some(event);
             }
@@ -95,7 +95,7 @@ impl Stage {
             }
             tokio::select! {
                 biased;
-                changed = self.changed.changed() => changed.ok()?,
+                () = changed => {}
                 () = &mut self.end => return None,
                 () = &mut self.bookmark => {
                     self.bookmark = Box::pin(sleep(BOOKMARK));

@@ -2,7 +2,7 @@
 //!
 //! Compared are the HTTP status and the whole body. Names of versions and uids are compared by where they first came up, so
 //! "the same as before" and "moved" count, and the numbers do not; times are only there or not.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 
@@ -16,8 +16,6 @@ use run::Run;
 
 #[path = "conformance/run.rs"]
 mod run;
-#[path = "conformance/table.rs"]
-mod table;
 
 const CRDS: [&str; 2] = [
     include_str!("../../../crds/dataintegrationjobs.dijob.dev.yaml"),
@@ -46,7 +44,7 @@ async fn both_servers_answer_alike() {
     let plane = ControlPlane::start(&Options::default()).unwrap();
     let server = ApiServer::new(&CRDS, || "2026-11-24T10:00:00Z".parse().unwrap()).unwrap();
     let (mut theirs, mut ours) = (Run::new(real(&plane).await), Run::new(in_memory(&server)));
-    let steps = table::steps();
+    let steps = run::steps(include_str!("conformance/requests.yaml"));
     let mut different = Vec::new();
     for step in &steps {
         if step.name == "watch from a version long gone" {

@@ -232,11 +232,8 @@ impl Faults {
     /// What strikes an event.
     #[must_use]
     pub fn event(&self, place: Place) -> (EventFate, Option<Kind>) {
-        let at = |event| self.draw(Place { event, ..place }, self.event, EVENT, 13);
-        if place.event > 1 && at(place.event - 1).is_some_and(|f| f.kind == K::EventLost) {
-            return (EventFate::Gone, None);
-        }
-        let Some(mut fault) = at(place.event) else { return (EventFate::Deliver, None) };
+        let drawn = self.draw(place, self.event, EVENT, 13);
+        let Some(mut fault) = drawn else { return (EventFate::Deliver, None) };
         let fate = match fault.kind {
             K::EventLate => EventFate::Delay(fault.time()),
             K::EventLost => EventFate::Lose,

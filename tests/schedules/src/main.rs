@@ -13,6 +13,7 @@ use clap::Parser;
 use schedules::faults::Place;
 use schedules::report::Report;
 use schedules::run::{How, explain, run};
+use schedules::story::Schedule;
 
 /// Whole operator processes under seeded faults.
 #[derive(Parser)]
@@ -43,11 +44,13 @@ struct Flags {
     explain: usize,
 }
 
-/// Each sixteenth seed keeps its log; each eighth is watched for a quiet hour.
+/// Each sixteenth seed keeps its log; each eighth is watched for a quiet hour, of those that elect fewer.
 fn how(seed: u64, flags: &Flags) -> How {
     let mut how = How { logs: seed.is_multiple_of(16), ..How::default() };
     how.wishes.without = flags.without.iter().filter_map(|text| text.parse::<Place>().ok()).collect();
-    if seed.is_multiple_of(8) {
+    // An hour of elections is 3,000 requests that all look alike.
+    let elects = Schedule::of(seed, &how.wishes).election;
+    if seed.is_multiple_of(if elects { 64 } else { 8 }) {
         how.quiet = Duration::from_secs(3600);
     }
     how
@@ -91,9 +94,15 @@ fn one(seed: u64, flags: &Flags) -> ExitCode {
 fn many(seeds: Range<u64>, flags: &Flags) -> ExitCode {
     let began = Instant::now();
     let (next, total) = (AtomicU64::new(seeds.start), Mutex::new(Report::default()));
+    let playing: Vec<Mutex<Option<(u64, Instant)>>> = (0..flags.jobs.max(1)).map(|_| Mutex::default()).collect();
     std::thread::scope(|scope| {
-        for _ in 0..flags.jobs.max(1) {
-            scope.spawn(|| work(&seeds, flags, (&next, &total), began));
+        let workers: Vec<_> = playing
+            .iter()
+            .map(|place| scope.spawn(|| work(&seeds, flags, (&next, &total), (place, began))))
+            .collect();
+        while !workers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            std::thread::park_timeout(Duration::from_millis(200));
+            playing.iter().for_each(stands_still);
         }
     });
     let report = total.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -117,18 +126,37 @@ fn many(seeds: Range<u64>, flags: &Flags) -> ExitCode {
     if report.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn work(seeds: &Range<u64>, flags: &Flags, shared: (&AtomicU64, &Mutex<Report>), began: Instant) {
+/// A schedule takes milliseconds. One that does not end spins at one moment, and nothing in its thread can end it.
+fn stands_still(place: &Mutex<Option<(u64, Instant)>>) {
+    let playing = *place.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((seed, since)) = playing
+        && since.elapsed() > Duration::from_secs(60)
+    {
+        println!("seed {seed}: I9: stands still at one moment for a minute; the run ends here");
+        std::process::exit(3);
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "edge: whether a schedule stands still is seen in real time")]
+fn work(
+    seeds: &Range<u64>,
+    flags: &Flags,
+    shared: (&AtomicU64, &Mutex<Report>),
+    (place, began): (&Mutex<Option<(u64, Instant)>>, Instant),
+) {
     let (next, total) = shared;
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
         if !seeds.contains(&seed) {
             return;
         }
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some((seed, Instant::now()));
         let played = run(seed, &how(seed, flags));
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut sum = total.lock().unwrap_or_else(PoisonError::into_inner);
         sum.add(seed, &played);
         if let Err(broken) = &played.verdict {
-            println!("seed {seed}: {}: {}", broken.invariant, broken.what);
+            println!("seed {seed} ({:?}): {}: {}", played.record.schedule.story, broken.invariant, broken.what);
         }
         if sum.schedules.is_multiple_of(500) {
             let rate = sum.schedules / began.elapsed().as_secs().max(1);

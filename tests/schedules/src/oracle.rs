@@ -9,7 +9,7 @@ use dijob_operator::api::condition::ConditionStatus;
 use dijob_operator::api::{DataIntegrationJob, DataIntegrationJobSpec, JobStatus, OnUnknown, PendingStart};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use simulator::{Console, Entry, Fate, Verdict};
+use simulator::{Console, Entry, Fate, StartedTime, Verdict};
 
 use crate::faults::Kind;
 use crate::story::Edit;
@@ -438,8 +438,14 @@ impl Judged<'_> {
         let Some(commit) = self.commits.iter().find(|c| c.record.id == id) else {
             return demand(false, "I5", || format!("{id} is confirmed and was never committed"));
         };
-        // Its baseline was read a minute before at most, and what it showed may have been a minute late.
-        let since = commit.at - secs(125);
+        // Its baseline was read a minute before at most, and what it showed may have been a minute late. Without a
+        // `StartedTime`, a word may still change by a start whose starting phase is longer than the settle time.
+        let rules = &self.run.schedule.switches.rules;
+        let starting = match rules.started_time {
+            StartedTime::AtAccept | StartedTime::Lagging(_) => SignedDuration::ZERO,
+            StartedTime::WhenRunning | StartedTime::Absent => rules.running_after,
+        };
+        let since = commit.at - secs(125) - starting;
         let within = |at: Timestamp| at >= since && at <= until;
         let ours = self.run.ledger.executions(commit.record.di_job_id).iter().any(|e| within(e.at));
         let people = self.run.schedule.edits.iter().any(|(_, e)| matches!(e, Edit::Console(_, Console::Start)));
@@ -453,7 +459,9 @@ impl Judged<'_> {
             let until = *from + secs(60);
             let writes = times.iter().skip(n).take_while(|t| **t < until).count();
             let attempts = self.commits.iter().filter(|c| c.at >= *from && c.at < until).count();
-            demand(writes <= 6 + 4 * attempts.max(1), "I6", || {
+            // A few edits are acted on one by one; a flood of them must be merged.
+            let edits = self.object.versions.iter().filter(|v| !is_process(&v.caller) && v.time >= *from && v.time < until);
+            demand(writes <= 6 + 4 * attempts.max(1) + edits.count().min(4), "I6", || {
                 format!("{writes} writes of {} in a minute, with {attempts} attempts", self.uid)
             })?;
         }
@@ -514,7 +522,8 @@ impl Judged<'_> {
         }
         let excused = self.commits.iter().filter(|c| c.record.id == last.id).any(|c| {
             let number = c.caller.strip_prefix('p').and_then(|p| p.parse::<u64>().ok());
-            self.run.died.iter().any(|(process, at)| Some(*process) == number && *at >= c.at)
+            // Killed when the bytes of the record had left, or at any time after.
+            self.run.died.iter().any(|(process, at)| Some(*process) == number && *at >= c.at - secs(60))
         });
         demand(excused, "I2", || format!("{} was lost though its process lived and nothing was sent", last.id))
     }

@@ -117,25 +117,31 @@ pub fn shrink(seed: u64, how: &How, broken: &Broken) -> (Played, How) {
     let mut how = How { logs: true, ..how.clone() };
     let mut best = run(seed, &how);
     let mut tries = 0;
-    let mut places = places(&best.record);
-    while tries < TRIES {
-        let Some(place) = places.pop() else { break };
-        tries += 1;
-        let mut shorter = how.clone();
-        shorter.wishes.without.insert(place);
-        let played = run(seed, &shorter);
-        if played.verdict.as_ref().is_err_and(|b| b.invariant == broken.invariant) {
-            places.retain(|p| p.process == 0 || played.record.faults.iter().any(|(at, ..)| at == p));
-            best = played;
-            how = shorter;
+    let mut size = places(&best.record, &how).len().max(1);
+    while size > 0 {
+        let all = places(&best.record, &how);
+        let mut from = 0;
+        while from < all.len() && tries < TRIES {
+            tries += 1;
+            let mut shorter = how.clone();
+            shorter.wishes.without.extend(all.iter().skip(from).take(size));
+            let played = run(seed, &shorter);
+            if played.verdict.as_ref().is_err_and(|b| b.invariant == broken.invariant) {
+                (best, how) = (played, shorter);
+            }
+            from += size;
         }
+        size /= 2;
     }
     (best, how)
 }
 
-fn places(record: &Record) -> Vec<Place> {
-    let edits = (1..=record.schedule.edits.len() as u64).map(|nth| Place { process: 0, nth, event: 0 });
-    edits.chain(record.faults.iter().map(|(place, ..)| *place)).collect()
+/// Halves first, then smaller parts: all that could still be left out.
+fn places(record: &Record, how: &How) -> Vec<Place> {
+    let edits = (1..=Schedule::of(record.schedule.seed, &Wishes::default()).edits.len() as u64)
+        .map(|nth| Place { process: 0, nth, event: 0 });
+    let all = edits.chain(record.faults.iter().map(|(place, ..)| *place));
+    all.filter(|place| !how.wishes.without.contains(place)).collect()
 }
 
 /// A failure in plain words, with the command that plays it again.
@@ -162,6 +168,25 @@ pub fn explain(seed: u64, how: &How, broken: &Broken) -> String {
     }
     for entry in record.ledger.of_action("StartDIJob") {
         let _ = writeln!(text, "  ledger {} {} {:?} executed {:?}", entry.seq, entry.last_byte, entry.verdict, entry.executed);
+    }
+    for change in record.history.iter().filter(|c| &*c.resource == "dataintegrationjobs") {
+        let (object, ready) = (change.object(), "/status/conditions/0/reason");
+        let find = |path: &str| object.pointer(path).map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  version {} {} {} {:?} {}: generation {} ready {} job {} pending {} last {} {}",
+            change.version,
+            change.time,
+            change.caller,
+            change.verb,
+            change.name,
+            find("/metadata/generation"),
+            find(ready),
+            find("/status/jobStatus"),
+            find("/status/pendingStart/id"),
+            find("/status/lastStart/id"),
+            find("/status/lastStart/outcome"),
+        );
     }
     let left_out: Vec<String> = how.wishes.without.iter().map(ToString::to_string).collect();
     let _ = write!(text, "cargo simulate -- --seed {seed}");

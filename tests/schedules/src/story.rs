@@ -287,7 +287,7 @@ fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &mut Chance) 
             let again = gone + chance.pick(&[0, 50, 2000, 60_000], 0);
             all.push((Duration::from_millis(again), Edit::Create(0)));
             if story == Story::RestoredWithStatus {
-                all.push((Duration::from_millis(again + chance.below(100)), Edit::RestoreStatus(0)));
+                all.push((Duration::from_millis(again), Edit::RestoreStatus(0)));
             }
         }
         Story::Fleet => {

@@ -22,15 +22,15 @@ impl World {
         let what = format!("{:?} {}{}{}", info.verb, info.resource, if info.subresource.is_empty() { "" } else { "/" }, info.subresource);
         let lease = info.resource == "leases";
         *lock(&self.notes).exchanges.entry(what.clone()).or_default() += 1;
+        if !lease && info.verb.writes() {
+            self.tell(&format!("p{} {nth}: {what} {}/{}", process.number, info.namespace, info.name));
+        }
         if !self.is_faulty() {
             return Route::default();
         }
         let mut quick = Chance::about(&[self.schedule.seed, 3, place.process, nth]);
         let before = Duration::from_millis(if lease { 0 } else { quick.below(4) });
         let route = Route { before, ..Route::default() };
-        if !lease && info.verb.writes() {
-            self.tell(&format!("p{} {nth}: {what} {}/{}", process.number, info.namespace, info.name));
-        }
         let Some(mut fault) = self.schedule.faults.api(place, info.verb, &info.resource) else { return route };
         self.struck(place, fault.kind, &what);
         self.api_fault(process, info, &mut fault, route)
@@ -115,11 +115,16 @@ impl World {
 
     /// What becomes of an event.
     pub fn api_event(&self, process: &Process, info: &WatchInfo, nth: u64) -> EventFate {
+        // Watches are numbered by their request among those of the service.
+        let place = Place { process: process.number, nth: info.request, event: nth + 1 };
+        // No API server loses an event and goes on: the watch ends at the next one.
+        let lost = Place { event: nth, ..place };
+        if lock(&self.notes).faults.iter().rev().any(|(at, kind, _)| *at == lost && *kind == Kind::EventLost) {
+            return EventFate::Gone;
+        }
         if !self.is_faulty() {
             return EventFate::Deliver;
         }
-        // Watches are numbered by their request among those of the service.
-        let place = Place { process: process.number, nth: info.request, event: nth + 1 };
         let (fate, kind) = self.schedule.faults.event(place);
         if let Some(kind) = kind {
             self.struck(place, kind, &format!("event of {}", info.resource));

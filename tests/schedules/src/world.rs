@@ -14,7 +14,7 @@ use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::core::Cloud;
-use simulator::{JobPatch, Key, Ledger};
+use simulator::{JobPatch, Key, Ledger, Rate};
 use tokio::time::Instant;
 
 use crate::chance::Chance;
@@ -185,6 +185,11 @@ pub(crate) fn uri(namespace: &str, name: &str) -> String {
     format!("/apis/dijob.dev/v1alpha1/namespaces/{namespace}/{JOBS}/{name}")
 }
 
+/// Each team has a cloud account of its own, so that one budget of the operator is one of the cloud.
+fn account_of(namespace: &str) -> String {
+    format!("10000000000000{:02}", namespace.len() + usize::from(namespace.as_bytes().last().copied().unwrap_or(0)))
+}
+
 /// The people's part.
 impl World {
     fn prepare(&self) {
@@ -200,22 +205,26 @@ impl World {
         for namespace in namespaces {
             let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
             self.ask(PEOPLE, Verb::Create, "/api/v1/namespaces", Some(body));
-            let (id, secret) = self.new_key();
+            let (id, secret) = self.new_key(namespace);
             self.put_secret(namespace, &id, &secret, Verb::Create);
+            let edition = match self.schedule.switches.limits.rate {
+                Rate::Total(_) => "Professional",
+                Rate::Split { .. } | Rate::Unlimited => "Enterprise",
+            };
             let account = json!({
                 "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
                 "metadata": { "name": "main", "namespace": namespace },
-                "spec": { "regionId": "cn-shanghai", "edition": "Enterprise", "credentials": { "secretRef": { "name": "key" } } },
+                "spec": { "regionId": "cn-shanghai", "edition": edition, "credentials": { "secretRef": { "name": "key" } } },
             });
             let uri = format!("/apis/dijob.dev/v1alpha1/namespaces/{namespace}/dataworksaccounts");
             self.ask(PEOPLE, Verb::Create, &uri, Some(account));
         }
     }
 
-    fn new_key(&self) -> (String, String) {
+    fn new_key(&self, namespace: &str) -> (String, String) {
         let n = self.keys.fetch_add(1, Ordering::Relaxed);
         let (id, secret) = (format!("LTAIkey{n}"), format!("{CANARY}{n}"));
-        let key = Key { account: simulator::ACCOUNT.to_owned(), secret: secret.clone() };
+        let key = Key { account: account_of(namespace), secret: secret.clone() };
         lock(&self.cloud).put_key(&id, key);
         (id, secret)
     }
@@ -252,7 +261,7 @@ impl World {
                 .map(|job| self.ask(PEOPLE, Verb::Delete, &uri(&job.namespace, &job.name), None)),
             Edit::RestoreStatus(n) => self.restore(*n),
             Edit::Rotate(n) => self.schedule.jobs.get(*n).map(|job| {
-                let (id, secret) = self.new_key();
+                let (id, secret) = self.new_key(&job.namespace);
                 self.put_secret(&job.namespace, &id, &secret, Verb::Merge);
                 let before = self.keys.load(Ordering::Relaxed).saturating_sub(2);
                 lock(&self.cloud).remove_key(&format!("LTAIkey{before}"));
@@ -286,7 +295,11 @@ impl World {
 
     async fn people(self: Arc<Self>) {
         for (at, edit) in &self.schedule.edits {
-            wait(at.saturating_sub(self.elapsed())).await;
+            // Edits of one moment are one act: nobody sees what is between them.
+            let left = at.saturating_sub(self.elapsed());
+            if !left.is_zero() {
+                wait(left).await;
+            }
             self.edit(edit);
         }
     }

@@ -109,7 +109,7 @@ impl Set {
         let below = |node: &Node| {
             let mut json = match node.below.to_json() {
                 Value::Object(json) => json,
-                _ => Map::new(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
             };
             if node.member && !json.is_empty() {
                 json.insert(".".to_owned(), Value::Object(Map::new()));

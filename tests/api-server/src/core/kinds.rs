@@ -14,6 +14,7 @@ pub struct BadCrd(String);
 
 /// One kind.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, clippy::struct_field_names, reason = "facts of a kind, by Kubernetes' names")]
 pub(crate) struct Kind {
     pub(crate) group: String,
     pub(crate) version: String,
@@ -117,8 +118,21 @@ impl Kind {
     }
 }
 
-/// All kinds, the built-in ones first.
-pub(crate) fn all(crds: &[&str]) -> Result<Vec<Kind>, BadCrd> {
+/// What kinds a server has: the built-in ones first. Read once, it serves any number of servers.
+#[derive(Clone, Debug)]
+pub struct Kinds(pub(crate) Vec<Arc<Kind>>);
+
+impl Kinds {
+    /// The built-in kinds and those of these CRDs, as YAML.
+    ///
+    /// # Errors
+    /// If a text is no `CustomResourceDefinition`.
+    pub fn read(crds: &[&str]) -> Result<Self, BadCrd> {
+        Ok(Self(all(crds)?.into_iter().map(Arc::new).collect()))
+    }
+}
+
+fn all(crds: &[&str]) -> Result<Vec<Kind>, BadCrd> {
     let mut kinds = built_in();
     for text in crds {
         let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| BadCrd(error.to_string()))?;
@@ -132,95 +146,75 @@ pub(crate) fn all(crds: &[&str]) -> Result<Vec<Kind>, BadCrd> {
 }
 
 fn built_in() -> Vec<Kind> {
-    let text = json!({ "type": "string" });
-    let number = json!({ "type": "integer" });
-    let texts = json!({ "type": "object", "additionalProperties": text });
-    let time = json!({ "type": "string", "nullable": true });
-    let reference = json!({
-        "type": "object", "x-kubernetes-map-type": "atomic",
+    vec![namespace(), secret(), lease(), event()]
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn texts() -> Value {
+    json!({ "type": "object", "additionalProperties": text() })
+}
+
+fn namespace() -> Kind {
+    let condition = json!({
+        "type": "object",
         "properties": {
-            "apiVersion": text, "kind": text, "namespace": text, "name": text, "uid": text, "resourceVersion": text,
-            "fieldPath": text,
+            "type": text(), "status": text(), "reason": text(), "message": text(),
+            "lastTransitionTime": { "type": "string", "nullable": true },
         },
     });
-    vec![
-        Kind::built_in(
-            "",
-            "Namespace",
-            false,
-            (true, false),
-            json!({
-                "spec": {
-                    "type": "object",
-                    "properties": { "finalizers": { "type": "array", "items": text } },
-                },
-                "status": {
-                    "type": "object",
-                    "properties": {
-                        "phase": text,
-                        "conditions": {
-                            "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
-                            "items": {
-                                "type": "object", "properties": {
-                                    "type": text, "status": text, "reason": text, "message": text, "lastTransitionTime": time,
-                                },
-                            },
-                        },
-                    },
-                },
-            }),
-        ),
-        Kind::built_in(
-            "",
-            "Secret",
-            true,
-            (true, false),
-            json!({
-                "data": texts, "stringData": texts, "type": { "type": "string", "default": "Opaque" },
-                "immutable": { "type": "boolean" },
-            }),
-        ),
-        Kind::built_in(
-            "coordination.k8s.io",
-            "Lease",
-            true,
-            (false, true),
-            json!({
-                "spec": {
-                    "type": "object", "default": {},
-                    "properties": {
-                        "holderIdentity": text, "leaseDurationSeconds": number, "leaseTransitions": number,
-                        "acquireTime": text, "renewTime": text, "strategy": text, "preferredHolder": text,
-                    },
-                },
-            }),
-        ),
-        Kind::built_in(
-            "events.k8s.io",
-            "Event",
-            true,
-            (true, true),
-            json!({
-                "eventTime": time,
-                "series": { "type": "object", "properties": { "count": number, "lastObservedTime": time } },
-                "reportingController": text, "reportingInstance": text, "action": text, "reason": text,
-                "regarding": { "default": {}, "type": "object", "x-kubernetes-map-type": "atomic",
-                    "properties": reference.get("properties") },
-                "related": reference, "note": text, "type": text,
-                "deprecatedSource": {
-                    "default": {}, "type": "object", "properties": { "component": text, "host": text },
-                },
-                "deprecatedFirstTimestamp": { "type": "string", "nullable": true, "default": null },
-                "deprecatedLastTimestamp": { "type": "string", "nullable": true, "default": null },
-                "deprecatedCount": number,
-            }),
-        ),
-    ]
+    let conditions = json!({
+        "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"], "items": condition,
+    });
+    let spec = json!({ "type": "object", "properties": { "finalizers": { "type": "array", "items": text() } } });
+    let status = json!({ "type": "object", "properties": { "phase": text(), "conditions": conditions } });
+    Kind::built_in("", "Namespace", false, (true, false), json!({ "spec": spec, "status": status }))
+}
+
+fn secret() -> Kind {
+    let fields = json!({
+        "data": texts(), "stringData": texts(), "type": { "type": "string", "default": "Opaque" },
+        "immutable": { "type": "boolean" },
+    });
+    Kind::built_in("", "Secret", true, (true, false), fields)
+}
+
+fn lease() -> Kind {
+    let number = json!({ "type": "integer" });
+    let spec = json!({
+        "type": "object", "default": {},
+        "properties": {
+            "holderIdentity": text(), "leaseDurationSeconds": number, "leaseTransitions": number,
+            "acquireTime": text(), "renewTime": text(), "strategy": text(), "preferredHolder": text(),
+        },
+    });
+    Kind::built_in("coordination.k8s.io", "Lease", true, (false, true), json!({ "spec": spec }))
+}
+
+fn event() -> Kind {
+    let time = json!({ "type": "string", "nullable": true });
+    let no_time = json!({ "type": "string", "nullable": true, "default": null });
+    let number = json!({ "type": "integer" });
+    let object = json!({
+        "apiVersion": text(), "kind": text(), "namespace": text(), "name": text(), "uid": text(),
+        "resourceVersion": text(), "fieldPath": text(),
+    });
+    let fields = json!({
+        "eventTime": time, "reportingController": text(), "reportingInstance": text(), "action": text(), "reason": text(),
+        "note": text(), "type": text(),
+        "series": { "type": "object", "properties": { "count": number, "lastObservedTime": time } },
+        "regarding": { "type": "object", "x-kubernetes-map-type": "atomic", "default": {}, "properties": object },
+        "related": { "type": "object", "x-kubernetes-map-type": "atomic", "properties": object },
+        "deprecatedSource": { "type": "object", "default": {}, "properties": { "component": text(), "host": text() } },
+        "deprecatedFirstTimestamp": no_time, "deprecatedLastTimestamp": no_time, "deprecatedCount": number,
+    });
+    Kind::built_in("events.k8s.io", "Event", true, (true, true), fields)
 }
 
 fn metadata() -> Value {
-    let text = json!({ "type": "string" });
-    let texts = json!({ "type": "object", "additionalProperties": text });
+    let (text, texts) = (text(), texts());
     let owner = json!({
         "type": "object", "x-kubernetes-map-type": "atomic",
         "properties": {

@@ -20,38 +20,7 @@ const CONTINUE_EXPIRED: &str = "The provided continue parameter is too old to di
 
 pub(crate) fn list(of: &Collection, now: u64, target: &Target, request: &Request) -> Result<Answer, Refusal> {
     let selector = Selector::of(request, "")?;
-    let wanted = request.parameter("resourceVersion").filter(|version| *version != "0");
-    let wanted = wanted.map(str::parse::<u64>).transpose().map_err(|_| {
-        Refusal::new(
-            400,
-            "BadRequest",
-            format!("resourceVersion: Invalid value: {:?}", request.parameter("resourceVersion")),
-        )
-    })?;
-    let (length, version, start) = if let Some(token) = request.parameter("continue") {
-        let (version, start) = read_token(token)?;
-        if version < of.compacted {
-            let mut refusal = Refusal::new(410, "Expired", CONTINUE_EXPIRED);
-            refusal.list_continue = Some(token_of(now, &start));
-            return Err(refusal);
-        }
-        (of.length_at(version), version, start)
-    } else if let (Some(version), Some("Exact")) = (wanted, request.parameter("resourceVersionMatch")) {
-        if version < of.compacted {
-            return Err(Refusal::new(410, "Expired", "The resourceVersion for the provided list is too old."));
-        }
-        (of.length_at(version), version, String::new())
-    } else {
-        let behind = match request.view {
-            View::Now => 0,
-            View::Behind(versions) => versions,
-        };
-        let length = of.length_behind(behind);
-        (length, of.version_at(length, now), String::new())
-    };
-    if let Some(wanted) = wanted.filter(|wanted| *wanted > version) {
-        return Err(too_large(wanted, version));
-    }
+    let World { length, version, start } = world(of, now, request)?;
     let limit = request.parameter("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0);
     let mut left = of
         .at(length)
@@ -59,28 +28,68 @@ pub(crate) fn list(of: &Collection, now: u64, target: &Target, request: &Request
         .filter(|change| target.namespace.is_empty() || *change.namespace == *target.namespace)
         .filter(|change| start.is_empty() || path_of(change).as_str() >= start.as_str());
     let mut items = Vec::new();
-    let mut more = None;
-    for change in left.by_ref() {
-        if !selector.takes(change.object()) {
-            continue;
-        }
+    let mut rest = None;
+    for change in left.by_ref().filter(|change| selector.takes(change.object())) {
         if limit.is_some_and(|limit: usize| items.len() >= limit) {
-            more = Some((change, 1 + left.count()));
+            rest = Some(1);
             break;
         }
         items.push(change);
     }
+    let rest = rest.map(|one| one + left.count());
     let mut metadata = json!({ "resourceVersion": version.to_string() });
     if of.kind.custom {
         set(&mut metadata, &["continue"], "");
     }
-    if let (Some((_, rest)), Some(last), Value::Object(metadata)) = (&more, items.last(), &mut metadata) {
-        metadata.insert("continue".into(), token_of(version, &format!("{}\0", path_of(last))).into());
+    if let (Some(rest), Some(last)) = (rest, items.last()) {
+        set(&mut metadata, &["continue"], token_of(version, &format!("{}\0", path_of(last))));
         if selector.is_empty() {
-            metadata.insert("remainingItemCount".into(), (*rest).into());
+            set(&mut metadata, &["remainingItemCount"], rest);
         }
     }
     Ok(Answer::raw(200, written(of, &metadata, &items.iter().map(|change| &**change).collect::<Vec<_>>())))
+}
+
+/// What a list is taken from.
+struct World {
+    /// So many versions of this kind have happened.
+    length: usize,
+    version: u64,
+    /// Where the page begins; empty: at the beginning.
+    start: String,
+}
+
+fn world(of: &Collection, now: u64, request: &Request) -> Result<World, Refusal> {
+    let wanted = request.parameter("resourceVersion").filter(|version| *version != "0");
+    let wanted = wanted.map(str::parse::<u64>).transpose().map_err(|_| {
+        let message = format!("resourceVersion: Invalid value: {:?}", request.parameter("resourceVersion"));
+        Refusal::new(400, "BadRequest", message)
+    })?;
+    if let Some(token) = request.parameter("continue") {
+        let (version, start) = read_token(token)?;
+        if version < of.compacted {
+            let mut refusal = Refusal::new(410, "Expired", CONTINUE_EXPIRED);
+            refusal.list_continue = Some(token_of(now, &start));
+            return Err(refusal);
+        }
+        return Ok(World { length: of.length_at(version), version, start });
+    }
+    if let (Some(version), Some("Exact")) = (wanted, request.parameter("resourceVersionMatch")) {
+        if version < of.compacted {
+            return Err(Refusal::new(410, "Expired", "The resourceVersion for the provided list is too old."));
+        }
+        return Ok(World { length: of.length_at(version), version, start: String::new() });
+    }
+    let behind = match request.view {
+        View::Now => 0,
+        View::Behind(versions) => versions,
+    };
+    let length = of.length_behind(behind);
+    let version = of.version_at(length, now);
+    match wanted {
+        Some(wanted) if wanted > version => Err(too_large(wanted, version)),
+        _ => Ok(World { length, version, start: String::new() }),
+    }
 }
 
 fn written(of: &Collection, metadata: &Value, items: &[&Change]) -> Bytes {

@@ -1,5 +1,6 @@
 //! The API server itself, pure: time, caller and request come as values.
 
+mod check;
 mod delete;
 mod discovery;
 mod fields;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-pub use kinds::BadCrd;
+pub use kinds::{BadCrd, Kinds};
 pub(crate) use watch::Watch;
 
 use crate::answer::{Answer, Json, Refusal};
@@ -87,12 +88,10 @@ impl Call<'_> {
 }
 
 impl Core {
-    /// A core with these custom resources, as YAML, and the namespaces `default` and `dijob-system`.
-    ///
-    /// # Errors
-    /// If a text is no CustomResourceDefinition.
-    pub fn new(crds: &[&str]) -> Result<Self, BadCrd> {
-        let collections = kinds::all(crds)?.into_iter().map(Collection::new).collect();
+    /// A core with these kinds, and the namespaces `default` and `dijob-system`.
+    #[must_use]
+    pub fn new(kinds: &Kinds) -> Self {
+        let collections = kinds.0.iter().cloned().map(Collection::new).collect();
         let mut core = Self { collections, history: Vec::new(), version: 0, uids: 0 };
         for name in ["default", "dijob-system"] {
             let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
@@ -102,7 +101,7 @@ impl Core {
                 &Request::new(Verb::Create, "/api/v1/namespaces", Some(body)),
             );
         }
-        Ok(core)
+        core
     }
 
     /// Answers one request. A watch cannot be answered so: it is refused.

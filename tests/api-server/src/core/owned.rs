@@ -1,6 +1,7 @@
 //! Who set which field: `metadata.managedFields`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
@@ -68,13 +69,13 @@ impl Owned {
         let mut owned = Self::default();
         for entry in json.as_array()? {
             let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-            let owner = Owner {
+            let by = Owner {
                 applies: text("operation") == "Apply",
                 manager: text("manager"),
                 subresource: text("subresource"),
             };
             let time = entry.get("time").and_then(Value::as_str).map(str::to_owned);
-            owned.0.insert(owner, Share { set: Set::from_json(entry.get("fieldsV1")?), time });
+            owned.0.insert(by, Share { set: Set::from_json(entry.get("fieldsV1")?), time });
         }
         Some(owned)
     }
@@ -97,7 +98,7 @@ impl Owned {
             share.set = std::mem::take(&mut share.set).difference(&mine).difference(&difference.removed);
             !share.set.is_empty()
         });
-        let mine = mine.difference(&stripped());
+        let mine = mine.difference(&STRIPPED);
         if mine.is_empty() {
             return;
         }
@@ -148,7 +149,7 @@ impl Owned {
             !share.set.is_empty()
         });
         let time = if new == *live { last.and_then(|last| last.time) } else { Some(rules.now.to_owned()) };
-        let set = set.difference(&stripped());
+        let set = set.difference(&STRIPPED);
         if set.is_empty() {
             self.0.remove(&owner);
         } else {
@@ -182,7 +183,7 @@ impl Owned {
 }
 
 /// What never stands in managedFields.
-fn stripped() -> Set {
+static STRIPPED: LazyLock<Set> = LazyLock::new(|| {
     Set::of(&[
         &["apiVersion"],
         &["kind"],
@@ -197,7 +198,7 @@ fn stripped() -> Set {
         &["metadata", "managedFields"],
         &["metadata", "resourceVersion"],
     ])
-}
+});
 
 fn conflict(conflicts: &[(Owner, Option<String>, Set)], api_version: &str) -> Refusal {
     let mut named: Vec<(String, Vec<String>)> = conflicts

@@ -56,19 +56,19 @@ fn missing(operation: &str, path: &str) -> String {
 }
 
 fn split(path: &str) -> Option<(&str, String)> {
-    let (parent, last) = path.rsplit_once('/')?;
-    Some((parent, last.replace("~1", "/").replace("~0", "~")))
+    let (parent, key) = path.rsplit_once('/')?;
+    Some((parent, key.replace("~1", "/").replace("~0", "~")))
 }
 
 fn add(value: &mut Value, path: &str, new: Value) -> Result<(), String> {
-    let Some((parent, last)) = split(path) else {
+    let Some((parent, key)) = split(path) else {
         *value = new;
         return Ok(());
     };
     match value.pointer_mut(parent) {
-        Some(Value::Object(map)) => drop(map.insert(last, new)),
-        Some(Value::Array(list)) if last == "-" => list.push(new),
-        Some(Value::Array(list)) => match last.parse::<usize>() {
+        Some(Value::Object(map)) => drop(map.insert(key, new)),
+        Some(Value::Array(list)) if key == "-" => list.push(new),
+        Some(Value::Array(list)) => match key.parse::<usize>() {
             Ok(index) if index <= list.len() => list.insert(index, new),
             _ => return Err(missing("add", path)),
         },
@@ -78,11 +78,11 @@ fn add(value: &mut Value, path: &str, new: Value) -> Result<(), String> {
 }
 
 fn remove(value: &mut Value, path: &str) -> Result<Value, String> {
-    let (parent, last) = split(path).ok_or_else(|| missing("remove", path))?;
+    let (parent, key) = split(path).ok_or_else(|| missing("remove", path))?;
     let removed = match value.pointer_mut(parent) {
-        Some(Value::Object(map)) => map.remove(&last),
+        Some(Value::Object(map)) => map.remove(&key),
         Some(Value::Array(list)) => {
-            last.parse::<usize>().ok().filter(|index| *index < list.len()).map(|index| list.remove(index))
+            key.parse::<usize>().ok().filter(|index| *index < list.len()).map(|index| list.remove(index))
         }
         _ => None,
     };

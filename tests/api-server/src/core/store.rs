@@ -31,8 +31,8 @@ pub(crate) struct Collection {
 }
 
 impl Collection {
-    pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind: Arc::new(kind), objects: BTreeMap::new(), changes: Vec::new(), compacted: 0 }
+    pub(crate) fn new(kind: Arc<Kind>) -> Self {
+        Self { kind, objects: BTreeMap::new(), changes: Vec::new(), compacted: 0 }
     }
 
     /// How many versions there were when the last so many had not happened.

@@ -133,10 +133,11 @@ fn differ(old: Option<&Value>, new: Option<&Value>, schema: &Schema, path: &mut 
                 path.pop();
             }
         }
-        Walk::Leaf | Walk::Map(_) | Walk::List(..) => match (old, new) {
-            (Some(_), Some(_)) => return out.modified.insert(path),
-            _ => {}
-        },
+        Walk::Leaf | Walk::Map(_) | Walk::List(..) => {
+            if old.is_some() && new.is_some() {
+                out.modified.insert(path);
+            }
+        }
     }
     match (old, new) {
         (None, Some(_)) => out.added.insert(path),

@@ -11,22 +11,42 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
+/// What the file calls the paths of collections.
+const PATHS: [(&str, &str); 5] = [
+    ("{jobs}", "/apis/dijob.dev/v1alpha1/namespaces/conformance/dataintegrationjobs"),
+    ("{accounts}", "/apis/dijob.dev/v1alpha1/namespaces/conformance/dataworksaccounts"),
+    ("{leases}", "/apis/coordination.k8s.io/v1/namespaces/conformance/leases"),
+    ("{secrets}", "/api/v1/namespaces/conformance/secrets"),
+    ("{events}", "/apis/events.k8s.io/v1/namespaces/conformance/events"),
+];
+
 /// One request of the list.
 pub(crate) struct Step {
     /// What it is about, and the name by which later ones mean its answer.
-    pub(crate) name: &'static str,
-    /// `GET`, `POST`, `PUT`, `DELETE`, `APPLY`, `MERGE`, `JSON`, or `WATCH n`: so many events.
-    pub(crate) verb: &'static str,
+    pub(crate) name: String,
+    /// `GET`, `POST`, `PUT`, `DELETE`, `APPLY`, `MERGE`, `JSON`, or `WATCH:n`: so many events.
+    pub(crate) verb: String,
     /// May hold `{rv of NAME}`, `{uid of NAME}`, `{continue of NAME}`.
     pub(crate) uri: String,
     /// The same. Null: none.
     pub(crate) body: Value,
 }
 
+/// Reads the list.
+pub(crate) fn steps(file: &str) -> Vec<Step> {
+    let steps: Vec<Value> = serde_saphyr::from_str(file).unwrap();
+    let read = |step: &Value| {
+        let (verb, uri) = step["send"].as_str().unwrap().split_once(' ').unwrap();
+        let uri = PATHS.iter().fold(uri.to_owned(), |uri, (name, path)| uri.replace(name, path));
+        Step { name: step["name"].as_str().unwrap().to_owned(), verb: verb.to_owned(), uri, body: step["body"].clone() }
+    };
+    steps.iter().map(read).collect()
+}
+
 /// A server, and what it answered so far.
 pub(crate) struct Run {
     client: Client,
-    answers: BTreeMap<&'static str, Value>,
+    answers: BTreeMap<String, Value>,
     versions: Vec<String>,
     uids: Vec<String>,
 }
@@ -39,12 +59,12 @@ impl Run {
     /// Sends it; gives back what is to be compared.
     pub(crate) async fn take(&mut self, step: &Step) -> Value {
         let (uri, body) = (self.filled(&step.uri), self.filled(&step.body.to_string()));
-        let (code, mut answer) = if let Some(count) = step.verb.strip_prefix("WATCH ") {
+        let (code, mut answer) = if let Some(count) = step.verb.strip_prefix("WATCH:") {
             watch(&self.client, &uri, count.parse().unwrap()).await
         } else {
-            send(&self.client, step.verb, &uri, if step.body.is_null() { "" } else { &body }).await
+            send(&self.client, &step.verb, &uri, if step.body.is_null() { "" } else { &body }).await
         };
-        self.answers.insert(step.name, answer.clone());
+        self.answers.insert(step.name.clone(), answer.clone());
         self.learn(&answer);
         self.level(&mut answer);
         json!({ "code": code, "body": answer })
@@ -83,7 +103,7 @@ impl Run {
                 }
                 map.values().for_each(|value| self.learn(value));
             }
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
 
@@ -114,7 +134,7 @@ impl Run {
                 }
             }
             Value::String(text) => *text = self.levelled(text),
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 

@@ -23,6 +23,7 @@ mod scopes;
 mod search;
 #[path = "support"]
 mod support {
+    #[expect(dead_code, reason = "here only the laws of a status are used")]
     pub mod plan;
     pub mod schema;
 }

@@ -71,7 +71,7 @@ fn stored(seen: &Observed, outcome: &Outcome) -> Observed {
 }
 
 fn answered(pending: PendingStart, answer: Answer) -> Outcome {
-    Outcome::Answered(Box::new(Answered { pending, answer }))
+    Outcome::Answered(Box::new(Answered { pending, credentials_version: "a1/s1".to_owned(), answer }))
 }
 
 fn failed(kind: ErrorKind, code: &str, status: u16) -> Answer {
@@ -150,7 +150,7 @@ fn closing_at(signed_ago: i64) -> Stance {
 #[test]
 fn every_row_of_the_decision_table() {
     let newer = ordinary(10).tap(|p| p.protocol = 2);
-    let late = Answered { pending: ordinary(10), answer: accepted() };
+    let late = Answered { pending: ordinary(10), credentials_version: "a1/s1".to_owned(), answer: accepted() };
     check(vec![
         Row {
             why: "a record of a newer protocol is left alone, even with an answer of our own at hand",

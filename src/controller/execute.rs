@@ -103,7 +103,8 @@ async fn start(ctx: &Context, subject: &Subject, plan: &Plan, pending: &PendingS
         Err(error) => Answer::Failed(error),
     };
     log_start(subject, pending, &answer);
-    let answered = Answered { pending: pending.clone(), answer };
+    let credentials_version = subject.seen.credentials_version();
+    let answered = Answered { pending: pending.clone(), credentials_version, answer };
     let may_have_run = match &answered.answer {
         Answer::Accepted { .. } => true,
         Answer::Failed(error) => error.ran() == Ran::May,

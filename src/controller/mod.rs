@@ -170,7 +170,9 @@ impl Controller {
         let mut next_turn = None;
         loop {
             let now_role = role.borrow_and_update().clone();
-            self.lead(&now_role);
+            if self.lead(&now_role) {
+                watches.renew(&ctx.client, &ctx.clock);
+            }
             self.start_passes(&now_role);
             let wake = self.wake_at(next_turn);
             tokio::select! {
@@ -246,16 +248,18 @@ impl Controller {
         next
     }
 
-    /// A process that begins to lead passes every object once.
-    fn lead(&mut self, role: &Role) {
+    /// A process that begins to lead passes every object once. Says whether it begins now.
+    fn lead(&mut self, role: &Role) -> bool {
         let leads = matches!(role, Role::Leader { .. });
-        if leads && !self.leads {
+        let begins = leads && !self.leads;
+        if begins {
             let now = self.ctx.clock.elapsed();
             for key in self.ctx.objects.job_keys().into_iter().chain(self.invalid.keys().cloned()) {
                 self.queue.changed(&key, now);
             }
         }
         self.leads = leads;
+        begins
     }
 
     fn seen(&mut self, seen: Seen) {

@@ -17,8 +17,11 @@ use crate::api::{DataIntegrationJob, DataWorksAccount};
 use crate::clock::Clock;
 use crate::telemetry::Kind;
 
-/// A dead watch is noticed after this and 5 s more.
-const WATCH_SECONDS: u32 = 90;
+/// A watch that went silent is noticed after this and 5 s more. It is opened again where it ended, without a list, so
+/// this may be short.
+const WATCH_SECONDS: u32 = 30;
+/// Watches younger than this are not opened anew.
+const YOUNG: Duration = Duration::from_secs(5);
 
 /// What a watch saw.
 #[derive(Debug)]
@@ -55,6 +58,7 @@ pub struct Watches {
     listing_accounts: BTreeSet<ObjectKey>,
     listed: (bool, bool),
     told: bool,
+    opened: Duration,
 }
 
 impl Watches {
@@ -68,6 +72,15 @@ impl Watches {
             listing_accounts: BTreeSet::new(),
             listed: (false, false),
             told: false,
+            opened: clock.elapsed(),
+        }
+    }
+
+    /// Opens both watches anew, with a list, unless they are young. Why the last leader ended may have silenced them too:
+    /// connections that carry nothing any more look like a quiet cluster.
+    pub fn renew(&mut self, client: &Client, clock: &Clock) {
+        if clock.elapsed().saturating_sub(self.opened) > YOUNG {
+            *self = Self::new(client, clock);
         }
     }
 

@@ -173,6 +173,8 @@ pub struct View {
 pub struct Answered {
     /// The record under which it was sent.
     pub pending: PendingStart,
+    /// [`Observed::credentials_version`] that it was signed under.
+    pub credentials_version: String,
     /// The answer.
     pub answer: Answer,
 }

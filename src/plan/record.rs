@@ -13,7 +13,7 @@ use crate::api::{Applied, FinishedStart, JobStatus, LastError, LastStart, OnUnkn
 use crate::dataworks::error::{Error, ErrorKind, Ran, safe_text};
 
 pub(super) fn answer(record: &mut JobStatus, seen: &Observed, answered: &Answered, now: Timestamp) {
-    let Answered { pending, answer } = answered;
+    let Answered { pending, credentials_version: _, answer } = answered;
     let error = match answer {
         Answer::Accepted { request_id } => return accept(record, pending, "Accepted", request_id.as_ref()),
         Answer::Failed(error) => error,
@@ -29,18 +29,33 @@ pub(super) fn answer(record: &mut JobStatus, seen: &Observed, answered: &Answere
                 note(record, seen, error, now);
                 record.next_attempt_time = None;
             }
+            blame(record, answered);
         }
         Ran::DidNot => {
             // An earlier attempt without an answer keeps the trigger unknown, whatever this one was told.
             let first = pending.attempt <= 1;
             record.pending_start = (!first).then(|| pending.clone());
             fail(record, seen, error, now);
+            blame(record, answered);
             if first && record.next_attempt_time.is_some() && Problem::of(error).needs_a_person() {
                 let last = finished(pending, "Rejected", error.request_id.as_ref(), error.code.as_ref());
                 remember(record, &last);
                 record.last_start = Some(last);
             }
         }
+    }
+}
+
+/// A failure is one of what was sent, not of what object and Secret hold by the time of its record: a Secret mended
+/// meanwhile would wait out the refusal of the old one. (Of a resend the object may have moved on before the call.)
+fn blame(record: &mut JobStatus, answered: &Answered) {
+    let Answered { pending, credentials_version, answer: _ } = answered;
+    let Some(error) = &mut record.last_error else { return };
+    error.credentials_version.clone_from(credentials_version);
+    if pending.attempt <= 1 {
+        let handled = &record.handled_rerun_tokens;
+        error.generation = pending.generation;
+        error.rerun_tokens.retain(|token| pending.rerun_tokens.contains(token) || handled.contains(token));
     }
 }
 

@@ -434,7 +434,11 @@ fn an_outcome_is_written_from_the_record_not_from_the_object_as_it_is_by_then() 
 
 #[test]
 fn an_outcome_is_not_written_over_another_attempt() {
-    let late = |attempt| Answered { pending: ordinary(40).tap(|p| p.attempt = attempt), answer: accepted() };
+    let late = |attempt| Answered {
+        pending: ordinary(40).tap(|p| p.attempt = attempt),
+        credentials_version: "a1/s1".to_owned(),
+        answer: accepted(),
+    };
     let seen = unresolved(ordinary(40).tap(|p| p.attempt = 2), 40);
     let first = stored(&seen.clone().with(|o| o.unrecorded = Some(late(1))), &Outcome::Done);
     assert_eq!(first.record.pending_start, seen.record.pending_start);
@@ -442,10 +446,35 @@ fn an_outcome_is_not_written_over_another_attempt() {
     assert_eq!(second.record.last_start.unwrap().outcome, "Accepted");
 }
 
+/// Shortest schedule: commit, rotation, a refusal of the old key whose record was cut off, the record.
+#[test]
+fn a_refusal_recorded_late_is_not_blamed_on_what_was_mended_meanwhile() {
+    let denied = || failed(ErrorKind::Denied, "InvalidAccessKeyId.NotFound", 404);
+    let late = |seen: Observed| {
+        let credentials_version = seen.credentials_version();
+        let pending = ordinary(5).tap(|p| p.rerun_tokens = vec!["t".to_owned()]);
+        seen.with(|o| o.unrecorded = Some(Answered { pending, credentials_version, answer: denied() }))
+    };
+    let seen = late(unresolved(ordinary(5).tap(|p| p.rerun_tokens = vec!["t".to_owned()]), 5).token("t"));
+    let goes_on = |seen: Observed| start_of(&stored(&seen, &Outcome::Done).cloud(STOPPED, Some(100))).is_some();
+    assert!(!goes_on(seen.clone()), "nothing changed");
+    let mended: [fn(&mut Observed); 3] = [
+        |o| o.key = Key::Ready { id: "LTAI".to_owned(), version: "s2".to_owned() },
+        |o| o.object.generation = 4,
+        |o| o.annotations.rerun = Some("u".to_owned()),
+    ];
+    for change in mended {
+        assert!(goes_on(seen.clone().with(change)), "mended between the call and its record");
+    }
+}
+
 #[test]
 fn a_late_answer_to_our_own_call_upgrades_unknown() {
     let seen = unknown(observed().force(), forced(0));
-    let late = |answer| seen.clone().with(|o| o.unrecorded = Some(Answered { pending: forced(901), answer }));
+    let late = |answer| {
+        let credentials_version = "a1/s1".to_owned();
+        seen.clone().with(|o| o.unrecorded = Some(Answered { pending: forced(901), credentials_version, answer }))
+    };
     let upgraded = stored(&late(accepted()), &Outcome::Done);
     let last = upgraded.record.last_start.as_ref().unwrap();
     assert_eq!((last.outcome.as_str(), last.request_id.as_deref()), ("Accepted", Some("R-2")));

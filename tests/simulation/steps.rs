@@ -176,7 +176,7 @@ impl World {
             (answer, self.now)
         };
         self.tell(&format!("p{p} sends {}#{}: {}", record.id, record.attempt, short(&answer)));
-        let answered = Answered { pending: record, answer };
+        let answered = Answered { pending: record, credentials_version: seen.credentials_version(), answer };
         self.processes[p].doing = Doing::Calling(Box::new((seen, plan, answered, end)));
     }
 

@@ -326,7 +326,9 @@ impl Choices<'_> {
             o.never_sent = self.rarely();
             let attempt = self.of(&[pending.attempt, 1, 2]);
             if self.rarely() {
-                o.unrecorded = Some(Answered { pending: PendingStart { attempt, ..pending }, answer: self.answer() });
+                let credentials_version = o.credentials_version();
+                let pending = PendingStart { attempt, ..pending };
+                o.unrecorded = Some(Answered { pending, credentials_version, answer: self.answer() });
             }
         }
         o.with(|o| o.jitter = self.of(&[0.5, 0.0, 0.999]))

@@ -11,6 +11,8 @@
 mod canon;
 #[path = "exploration/cloud.rs"]
 mod cloud;
+#[path = "exploration/honest.rs"]
+mod honest;
 #[path = "exploration/laws.rs"]
 mod laws;
 #[path = "exploration/ledger.rs"]
@@ -21,6 +23,8 @@ mod process;
 mod scopes;
 #[path = "exploration/search.rs"]
 mod search;
+#[path = "exploration/story.rs"]
+mod story;
 #[path = "support"]
 mod support {
     #[expect(dead_code, reason = "here only the laws of a status are used")]

@@ -4,8 +4,7 @@
 //! `StartedTime` by rank. Left out: what nothing reads again (texts, `history`, transition times), a view that is not the
 //! current one unless it may still be seen, and what a pass would write under a version that is gone.
 
-use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher as _};
+use std::hash::{Hash, Hasher};
 
 use dijob_operator::api::{Applied, DataIntegrationJobSpec, JobStatus, LastError, LastStart, PendingStart, StartInputs};
 use dijob_operator::dataworks::error::Error;
@@ -17,9 +16,44 @@ use super::ledger::{Attempt, Ledger, Start};
 use super::process::{Doing, Facts, Process};
 use super::world::{Edit, Version, World};
 
+/// Two lanes of a multiply-and-fold hash: one pass over the state, and 128 bits of it.
+struct Lanes([u64; 2]);
+
+const ODD: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
+
+#[expect(clippy::cast_possible_truncation, reason = "both halves of the product are folded")]
+fn fold(lane: u64, word: u64, odd: u64) -> u64 {
+    let product = u128::from(lane ^ word) * u128::from(odd);
+    (product as u64 ^ (product >> 64) as u64).rotate_left(23).wrapping_add(odd)
+}
+
+impl Hasher for Lanes {
+    fn finish(&self) -> u64 {
+        self.0[0]
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(u64::from(value));
+    }
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = [fold(self.0[0], value, ODD[0]), fold(self.0[1], value, ODD[1])];
+    }
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+}
+
 struct Canon {
-    one: DefaultHasher,
-    two: DefaultHasher,
+    lanes: Lanes,
     now: i64,
     names: Vec<String>,
     ranks: Vec<i64>,
@@ -27,22 +61,30 @@ struct Canon {
 
 /// The number of this state.
 pub fn number(world: &World) -> u128 {
-    let mut two = DefaultHasher::new();
-    two.write_u64(0x9e37_79b9_7f4a_7c15);
-    let ranks = started_times(world).into_iter().collect();
-    let mut to = Canon { one: DefaultHasher::new(), two, now: world.now / 1_000, names: Vec::new(), ranks };
+    let mut to = Canon::at(world.now, started_times(world));
     to.world(world);
-    (u128::from(to.one.finish()) << 64) | u128::from(to.two.finish())
+    to.number()
 }
 
-fn started_times(world: &World) -> BTreeSet<i64> {
-    let mut all: BTreeSet<i64> = world.cloud.jobs.iter().filter_map(|j| j.started).collect();
+/// The number of all statuses that differ in names, times and texts alone.
+pub fn shape(status: &JobStatus, now: i64) -> u128 {
+    let mut ranks = Vec::new();
+    started_times_of(status, &mut ranks);
+    let mut to = Canon::at(now, ranks);
+    to.status(status);
+    to.number()
+}
+
+fn started_times_of(status: &JobStatus, all: &mut Vec<i64>) {
+    all.extend(status.job_started_time.as_ref().map(|t| t.0.as_second()));
+    all.extend(status.pending_start.as_ref().and_then(|p| p.baseline_started_time));
+    all.extend(status.last_start.as_ref().and_then(|l| l.baseline_started_time));
+}
+
+fn started_times(world: &World) -> Vec<i64> {
+    let mut all: Vec<i64> = world.cloud.jobs.iter().filter_map(|j| j.started).collect();
     let versions = [Some(&world.object), world.before.as_ref(), world.shelf.as_ref()];
-    for status in versions.into_iter().flatten().map(|v| &v.status) {
-        all.extend(status.job_started_time.as_ref().map(|t| t.0.as_second()));
-        all.extend(status.pending_start.as_ref().and_then(|p| p.baseline_started_time));
-        all.extend(status.last_start.as_ref().and_then(|l| l.baseline_started_time));
-    }
+    versions.into_iter().flatten().for_each(|v| started_times_of(&v.status, &mut all));
     let attempts = world.ledger.starts.iter().flat_map(|s| &s.attempts);
     all.extend(attempts.filter_map(|a| a.record.baseline_started_time));
     for process in &world.processes {
@@ -54,9 +96,19 @@ fn started_times(world: &World) -> BTreeSet<i64> {
 }
 
 impl Canon {
+    fn at(now: i64, mut ranks: Vec<i64>) -> Self {
+        ranks.sort_unstable();
+        ranks.dedup();
+        Self { lanes: Lanes(ODD), now: now / 1_000, names: Vec::new(), ranks }
+    }
+
+    fn number(&self) -> u128 {
+        let [one, two] = self.lanes.0;
+        (u128::from(one) << 64) | u128::from(two)
+    }
+
     fn put(&mut self, value: impl Hash) {
-        value.hash(&mut self.one);
-        value.hash(&mut self.two);
+        value.hash(&mut self.lanes);
     }
 
     fn name(&mut self, name: &str) {

@@ -333,7 +333,8 @@ impl World {
             Answer::Failed(e) => e.ran() == Ran::May,
         };
         let (now, about) = (self.time(), (held.record.id.clone(), held.record.attempt));
-        let answered = Answered { pending: (*held.record).clone(), answer };
+        let credentials_version = held.seen.credentials_version();
+        let answered = Answered { pending: (*held.record).clone(), credentials_version, answer };
         let me = self.me(p);
         me.facts.unrecorded = Some(answered.clone());
         if may_have_run || about.1 > 1 {

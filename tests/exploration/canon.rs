@@ -298,6 +298,7 @@ impl Canon {
         self.name(&last.id);
         self.put((&last.trigger, &last.outcome, &last.confirmation, &last.error, &last.baseline_job_status));
         self.put(last.request_id.is_some());
+        last.request_id.iter().for_each(|r| self.name(r));
         self.rank(last.baseline_started_time);
     }
 
@@ -361,7 +362,10 @@ impl Canon {
 
     fn answer(&mut self, answer: &Answer) {
         match answer {
-            Answer::Accepted { .. } => self.put(0),
+            Answer::Accepted { request_id } => {
+                self.put(0);
+                request_id.iter().for_each(|r| self.name(r));
+            }
             Answer::Failed(Error { code, http_status, .. }) => self.put((1, code, http_status)),
         }
     }
@@ -376,8 +380,11 @@ impl Canon {
         self.put(starts.len());
         for start in starts {
             let Start { attempts, ran, forced, epoch, asked_at, taken, died, removed } = start;
-            self.put((ran, forced, epoch, asked_at, died, removed, attempts.len()));
-            self.age(taken.as_ref().map(|t| t.0), 200);
+            self.put((ran, forced, epoch, asked_at, died, removed, attempts.len(), taken.len()));
+            for (at, request) in taken {
+                self.age(Some(*at), 200);
+                request.iter().for_each(|r| self.name(r));
+            }
             for Attempt { record, at, sent, verdict, looked } in attempts {
                 self.name(&record.id);
                 self.name(&record.nonce);

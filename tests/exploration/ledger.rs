@@ -55,8 +55,8 @@ pub struct Start {
     pub epoch: u8,
     /// Generation since which the inputs are as they are.
     pub asked_at: i64,
-    /// When the cloud took it.
-    pub taken: Option<(Ms, Option<String>)>,
+    /// When the cloud took a copy of it, and as which request.
+    pub taken: Vec<(Ms, Option<String>)>,
     /// Its process died, with or after its commit.
     pub died: bool,
     /// Something was taken away since.
@@ -179,7 +179,7 @@ impl Ledger {
             || record.realtime_start_settings.as_ref().is_some_and(|s| s.start_time.is_some());
         let (epoch, asked_at) = (self.epoch, self.asked_at);
         let attempts = vec![attempt];
-        self.starts.push(Start { attempts, ran: 0, forced, epoch, asked_at, taken: None, died: false, removed: false });
+        self.starts.push(Start { attempts, ran: 0, forced, epoch, asked_at, taken: Vec::new(), died: false, removed: false });
         Ok(())
     }
 
@@ -206,7 +206,8 @@ impl Ledger {
     /// I1: the next start of a job waits until the last is confirmed or its time is over.
     fn one_at_a_time(&self, before: &Version, record: &PendingStart, now: Ms) -> Result<(), String> {
         let Some(last) = before.status.last_start.as_ref().filter(|l| l.outcome == "Accepted") else { return Ok(()) };
-        let Some((at, _)) = self.known(&last.id).and_then(|s| s.taken.clone()) else { return Ok(()) };
+        let taken = self.known(&last.id).and_then(|s| s.taken.iter().find(|(_, id)| *id == last.request_id));
+        let Some((at, _)) = taken.cloned() else { return Ok(()) };
         let same = self.known(&last.id).is_some_and(|s| {
             (&s.record().region, s.record().di_job_id) == (&record.region, record.di_job_id)
         });
@@ -260,7 +261,7 @@ impl Ledger {
         let attempt = start.attempts.iter_mut().find(|a| a.record == *record && a.sent && a.verdict.is_none());
         attempt.ok_or_else(|| format!("I3: {id} arrived twice"))?.verdict = Some(verdict);
         if let Answer::Accepted { request_id } = answer {
-            start.taken = Some((now, request_id.clone()));
+            start.taken.push((now, request_id.clone()));
         }
         Ok(())
     }
@@ -333,7 +334,7 @@ impl Ledger {
         let changed = old.last_start.as_ref().is_none_or(|l| (&l.id, &l.outcome) != (&last.id, &last.outcome));
         match last.outcome.as_str() {
             "Accepted" if changed => {
-                let taken = start.taken.as_ref().is_some_and(|(_, id)| *id == last.request_id);
+                let taken = start.taken.iter().any(|(_, id)| *id == last.request_id);
                 demand(taken, || format!("I5: {} is called accepted", last.id))?;
             }
             "Rejected" if changed => {

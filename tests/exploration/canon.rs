@@ -371,8 +371,8 @@ impl Canon {
     }
 
     fn ledger(&mut self, ledger: &Ledger) {
-        let Ledger { starts, epoch, asked_at, ran_at, read_at, words, taken, by_token, most } = ledger;
-        self.put((epoch, asked_at, words, taken, most));
+        let Ledger { starts, epoch, asked_at, ran_at, read_at, word, words, taken, by_token, most } = ledger;
+        self.put((epoch, asked_at, word, words, taken, most));
         for n in 0..3 {
             self.age(ran_at[n], 62);
             self.age(read_at[n], 200);

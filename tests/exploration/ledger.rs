@@ -83,6 +83,8 @@ pub struct Ledger {
     pub ran_at: [Option<Ms>; 3],
     /// Last read of each job that showed it.
     pub read_at: [Option<Ms>; 3],
+    /// The last word read of each job.
+    pub word: [Option<String>; 3],
     /// Words that the cloud told.
     pub words: BTreeSet<String>,
     /// The inputs that the cloud surely took, while nothing has been taken away since.
@@ -106,6 +108,7 @@ impl Ledger {
             asked_at: object.generation,
             ran_at: [None; 3],
             read_at: [None; 3],
+            word: [const { None }; 3],
             words: BTreeSet::new(),
             taken: None,
             by_token: BTreeMap::new(),
@@ -130,12 +133,16 @@ impl Ledger {
     }
 
     /// Somebody edited the object.
-    pub fn edited(&mut self, before: &Version, after: &Version, _now: Ms) {
+    pub fn edited(&mut self, before: &Version, after: &Version, rolled_back: bool) {
+        // What a process knows of an intent that was withdrawn does not survive its return.
+        self.starts.iter_mut().for_each(|s| s.died |= rolled_back);
         let (old, new) = (asked(&before.spec), asked(&after.spec));
         if old != new || before.uid != after.uid {
             self.asked_at = after.generation;
         }
-        let other = before.spec.di_job_id != after.spec.di_job_id || before.uid != after.uid;
+        // With its status the object loses all that it knew, as if it were made again.
+        let forgot = after.status.uid.is_none() && before.status.uid.is_some();
+        let other = before.spec.di_job_id != after.spec.di_job_id || before.uid != after.uid || forgot;
         self.epoch += u8::from(other);
         let removed = other || (old.0.is_some() && new.0.is_none()) || (old.1.is_some() && new.1.is_none()) || (old.2 && !new.2);
         if removed || before.status != after.status {
@@ -149,6 +156,7 @@ impl Ledger {
         let Seen::Job(view) = &reading.seen else { return };
         let job = index(&reading.job.region, reading.job.di_job_id);
         self.read_at[job] = Some(now);
+        self.word[job] = Some(view.word.clone());
         self.words.insert(view.word.clone());
         for start in &mut self.starts {
             let Some(last) = start.attempts.last_mut() else { continue };
@@ -175,6 +183,7 @@ impl Ledger {
         }
         demand(self.known(&record.id).is_none(), || format!("I1: id {} is used twice", record.id))?;
         self.one_at_a_time(before, record, now)?;
+        self.adopts(before, record)?;
         let forced = record.force_to_rerun
             || record.realtime_start_settings.as_ref().is_some_and(|s| s.start_time.is_some());
         let (epoch, asked_at) = (self.epoch, self.asked_at);
@@ -211,7 +220,18 @@ impl Ledger {
         let same = self.known(&last.id).is_some_and(|s| {
             (&s.record().region, s.record().di_job_id) == (&record.region, record.di_job_id)
         });
-        demand(!same || now - at >= 120_000, || format!("I1: {} does not wait for {}", record.id, last.id))
+        // A call that outlasts its timeout is one of a process that was paused: its answer comes late, and is known late.
+        let paused = self.known(&last.id).is_none_or(|s| s.attempts.iter().any(|a| a.sent && at - a.at > 15_000));
+        demand(!same || paused || now - at >= 120_000, || format!("I1: {} does not wait for {}", record.id, last.id))
+    }
+
+    /// What is at work when it is first seen is not started.
+    fn adopts(&self, before: &Version, record: &PendingStart) -> Result<(), String> {
+        let applied = before.status.applied.as_ref();
+        let known = applied.is_some_and(|a| a.region == record.region && a.di_job_id == record.di_job_id);
+        let word = self.word[index(&record.region, record.di_job_id)].as_deref();
+        let at_work = record.baseline_job_status.is_some() && matches!(word, Some("Running" | "Finished"));
+        demand(known || !at_work, || format!("I4: {} starts what is at work at first sight", record.id))
     }
 
     fn latest_only(&self, before: &Version, record: &PendingStart) -> Result<(), String> {

@@ -277,8 +277,8 @@ impl World {
             return Ok(false);
         }
         self.push(next);
-        let (after, now) = (self.object.clone(), self.now);
-        Arc::make_mut(&mut self.ledger).edited(&old, &after, now);
+        let after = self.object.clone();
+        Arc::make_mut(&mut self.ledger).edited(&old, &after, edit == Edit::RolledBack);
         Ok(true)
     }
 

@@ -6,7 +6,9 @@
 
 use std::hash::{Hash, Hasher};
 
-use dijob_operator::api::{Applied, DataIntegrationJobSpec, JobStatus, LastError, LastStart, PendingStart, StartInputs};
+use dijob_operator::api::{
+    Applied, DataIntegrationJobSpec, JobStatus, LastError, LastStart, PendingStart, StartInputs,
+};
 use dijob_operator::dataworks::error::Error;
 use dijob_operator::plan::Outcome;
 use dijob_operator::plan::observed::{Answer, Answered, Reading, Seen, View};

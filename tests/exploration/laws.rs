@@ -41,7 +41,8 @@ pub fn of_plan(seen: &Observed, plan: &Plan, now: Timestamp) -> Result<(), Strin
         }
         Wait::OnTurn => demand(matches!(seen.turn, Turn::Waiting { .. }), "a wait for a turn that was not asked for"),
         Wait::OnChange => {
-            let no_change_comes = matches!(plan.stance, Stance::Preparing(_) | Stance::Resolving(_) | Stance::Confirming(_));
+            let no_change_comes =
+                matches!(plan.stance, Stance::Preparing(_) | Stance::Resolving(_) | Stance::Confirming(_));
             demand(!no_change_comes, "work in hand that waits for nothing")
         }
     }

@@ -144,7 +144,8 @@ impl Ledger {
         let forgot = after.status.uid.is_none() && before.status.uid.is_some();
         let other = before.spec.di_job_id != after.spec.di_job_id || before.uid != after.uid || forgot;
         self.epoch += u8::from(other);
-        let removed = other || (old.0.is_some() && new.0.is_none()) || (old.1.is_some() && new.1.is_none()) || (old.2 && !new.2);
+        let removed =
+            other || (old.0.is_some() && new.0.is_none()) || (old.1.is_some() && new.1.is_none()) || (old.2 && !new.2);
         if removed || before.status != after.status {
             self.taken = None;
             self.starts.iter_mut().for_each(|s| s.removed = true);
@@ -184,11 +185,20 @@ impl Ledger {
         demand(self.known(&record.id).is_none(), || format!("I1: id {} is used twice", record.id))?;
         self.one_at_a_time(before, record, now)?;
         self.adopts(before, record)?;
-        let forced = record.force_to_rerun
-            || record.realtime_start_settings.as_ref().is_some_and(|s| s.start_time.is_some());
+        let forced =
+            record.force_to_rerun || record.realtime_start_settings.as_ref().is_some_and(|s| s.start_time.is_some());
         let (epoch, asked_at) = (self.epoch, self.asked_at);
         let attempts = vec![attempt];
-        self.starts.push(Start { attempts, ran: 0, forced, epoch, asked_at, taken: Vec::new(), died: false, removed: false });
+        self.starts.push(Start {
+            attempts,
+            ran: 0,
+            forced,
+            epoch,
+            asked_at,
+            taken: Vec::new(),
+            died: false,
+            removed: false,
+        });
         Ok(())
     }
 
@@ -217,9 +227,9 @@ impl Ledger {
         let Some(last) = before.status.last_start.as_ref().filter(|l| l.outcome == "Accepted") else { return Ok(()) };
         let taken = self.known(&last.id).and_then(|s| s.taken.iter().find(|(_, id)| *id == last.request_id));
         let Some((at, _)) = taken.cloned() else { return Ok(()) };
-        let same = self.known(&last.id).is_some_and(|s| {
-            (&s.record().region, s.record().di_job_id) == (&record.region, record.di_job_id)
-        });
+        let same = self
+            .known(&last.id)
+            .is_some_and(|s| (&s.record().region, s.record().di_job_id) == (&record.region, record.di_job_id));
         // A call that outlasts its timeout is one of a process that was paused: its answer comes late, and is known late.
         let paused = self.known(&last.id).is_none_or(|s| s.attempts.iter().any(|a| a.sent && at - a.at > 15_000));
         demand(!same || paused || now - at >= 120_000, || format!("I1: {} does not wait for {}", record.id, last.id))
@@ -323,14 +333,14 @@ impl Ledger {
         if let Some(pending) = &old.pending_start {
             self.not_forgotten(pending, new)?;
         }
-        let fresh: Vec<_> =
-            new.handled_rerun_tokens.iter().filter(|t| !old.handled_rerun_tokens.contains(t)).collect();
+        let fresh: Vec<_> = new.handled_rerun_tokens.iter().filter(|t| !old.handled_rerun_tokens.contains(t)).collect();
         let answers = |t: &&String| {
             let pending = old.pending_start.as_ref().is_some_and(|p| p.rerun_tokens.contains(t));
             pending || new.last_start.is_none() || self.starts.iter().any(|s| s.record().rerun_tokens.contains(t))
         };
         demand(fresh.iter().all(answers), || format!("I2: {fresh:?} are called handled, and nothing was done"))?;
-        let of = |s: &JobStatus| s.last_start.as_ref().map(|l| (l.id.clone(), l.outcome.clone(), l.confirmation.clone()));
+        let of =
+            |s: &JobStatus| s.last_start.as_ref().map(|l| (l.id.clone(), l.outcome.clone(), l.confirmation.clone()));
         if new.last_start.is_some() && of(old) != of(new) {
             self.truthful(old, new, now)?;
         }
@@ -341,9 +351,9 @@ impl Ledger {
     fn not_forgotten(&self, old: &PendingStart, new: &JobStatus) -> Result<(), String> {
         let still = new.pending_start.as_ref().is_some_and(|p| p.id == old.id);
         let told = new.last_start.as_ref().is_some_and(|l| l.id == old.id && l.outcome != "Rejected");
-        let harmless = self.known(&old.id).is_none_or(|s| {
-            s.attempts.iter().all(|a| !a.sent || matches!(a.verdict, Some(Verdict::Refused(_))))
-        });
+        let harmless = self
+            .known(&old.id)
+            .is_none_or(|s| s.attempts.iter().all(|a| !a.sent || matches!(a.verdict, Some(Verdict::Refused(_)))));
         demand(still || told || harmless, || format!("I5: {} may have run and is forgotten", old.id))
     }
 
@@ -358,9 +368,10 @@ impl Ledger {
                 demand(taken, || format!("I5: {} is called accepted", last.id))?;
             }
             "Rejected" if changed => {
-                let said = start.attempts.iter().any(|a| {
-                    matches!(a.verdict, Some(Verdict::Refused(code)) if Some(code) == last.error.as_deref())
-                });
+                let said = start
+                    .attempts
+                    .iter()
+                    .any(|a| matches!(a.verdict, Some(Verdict::Refused(code)) if Some(code) == last.error.as_deref()));
                 demand(said && last.request_id.is_some(), || format!("I5: {} is called rejected", last.id))?;
                 demand(start.ran == 0, || format!("I5: {} is called rejected and ran", last.id))?;
             }
@@ -379,7 +390,8 @@ impl Ledger {
         }
         if matches!(last.outcome.as_str(), "Accepted" | "Confirmed") && changed {
             let inputs = of(&start.record().inputs);
-            let current = new.applied.as_ref().is_some_and(|a| of(&a.inputs()) == inputs && !a.uncertain) && !start.removed;
+            let current =
+                new.applied.as_ref().is_some_and(|a| of(&a.inputs()) == inputs && !a.uncertain) && !start.removed;
             self.taken = Some(inputs).filter(|_| current);
         }
         Ok(())

@@ -68,7 +68,7 @@ const fn scope(name: &'static str, profile: Profile, menu: &'static [Edit], budg
     Scope { name, profile, menu, budget: of(budget) }
 }
 
-/// The part that every run explores.
+/// The part that every run explores of an ordinary start.
 const PART: &[Scope] = &[
     scope("faults", USUAL, &[], [0, 1, 1, 0, 0, 0, 2]),
     scope("refusals", USUAL, &[], [0, 0, 0, 2, 0, 1, 1]),
@@ -81,6 +81,15 @@ const PART: &[Scope] = &[
     scope("edits", USUAL, ASKED, [1, 0, 1, 0, 0, 0, 1]),
     scope("restored", USUAL, RESTORED, [1, 1, 0, 0, 0, 0, 1]),
     scope("around", USUAL, AROUND, [1, 0, 1, 0, 0, 0, 0]),
+];
+
+/// The part that every run explores of the other starts.
+const PART_OF_OTHERS: &[Scope] = &[
+    scope("faults", USUAL, &[], [0, 1, 1, 0, 0, 0, 1]),
+    scope("refusals", USUAL, &[], [0, 0, 0, 1, 0, 1, 1]),
+    scope("late", LATE, &[], [0, 1, 0, 0, 0, 0, 1]),
+    scope("edits", USUAL, ASKED, [1, 0, 1, 0, 0, 0, 0]),
+    scope("restored", USUAL, RESTORED, [1, 1, 0, 0, 0, 0, 0]),
 ];
 
 /// The whole.
@@ -124,7 +133,11 @@ const CAP: usize = 12_000_000;
 
 #[expect(clippy::disallowed_methods, reason = "edge: how long a scope took is told, and decides nothing")]
 fn explored(kind: Kind) {
-    for scope in if is_full() { WHOLE } else { PART } {
+    let part = match kind {
+        Kind::Ordinary => PART,
+        Kind::Forced | Kind::Offset | Kind::Hold => PART_OF_OTHERS,
+    };
+    for scope in if is_full() { WHOLE } else { part } {
         let begin = Instant::now();
         match explore(&first(scope, kind), CAP, is_full()) {
             Ok(found) => {

@@ -262,7 +262,9 @@ impl World {
             }
             Edit::StatusLost => next.status = JobStatus { observed_generation: -1, ..JobStatus::default() },
             Edit::RolledBack => match &self.shelf {
-                Some(shelf) if shelf.uid == old.uid => next = Version { generation: old.generation, ..(**shelf).clone() },
+                Some(shelf) if shelf.uid == old.uid => {
+                    next = Version { generation: old.generation, ..(**shelf).clone() }
+                }
                 Some(_) | None => return Ok(false),
             },
             Edit::Delete => next.deleting = true,

@@ -13,6 +13,8 @@ mod canon;
 mod cloud;
 #[path = "exploration/honest.rs"]
 mod honest;
+#[path = "exploration/lanes.rs"]
+mod lanes;
 #[path = "exploration/laws.rs"]
 mod laws;
 #[path = "exploration/ledger.rs"]

@@ -4,7 +4,7 @@
 //! `StartedTime` by rank. Left out: what nothing reads again (texts, `history`, transition times), a view that is not the
 //! current one unless it may still be seen, and what a pass would write under a version that is gone.
 
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 
 use dijob_operator::api::{
     Applied, DataIntegrationJobSpec, JobStatus, LastError, LastStart, PendingStart, StartInputs,
@@ -14,45 +14,10 @@ use dijob_operator::plan::Outcome;
 use dijob_operator::plan::observed::{Answer, Answered, Reading, Seen, View};
 use jiff::Timestamp;
 
+use super::lanes::{Lanes, START};
 use super::ledger::{Attempt, Ledger, Start};
 use super::process::{Doing, Facts, Process};
 use super::world::{Edit, Version, World};
-
-/// Two lanes of a multiply-and-fold hash: one pass over the state, and 128 bits of it.
-struct Lanes([u64; 2]);
-
-const ODD: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
-
-#[expect(clippy::cast_possible_truncation, reason = "both halves of the product are folded")]
-fn fold(lane: u64, word: u64, odd: u64) -> u64 {
-    let product = u128::from(lane ^ word) * u128::from(odd);
-    (product as u64 ^ (product >> 64) as u64).rotate_left(23).wrapping_add(odd)
-}
-
-impl Hasher for Lanes {
-    fn finish(&self) -> u64 {
-        self.0[0]
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
-        }
-    }
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(u64::from(value));
-    }
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-    fn write_u64(&mut self, value: u64) {
-        self.0 = [fold(self.0[0], value, ODD[0]), fold(self.0[1], value, ODD[1])];
-    }
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-}
 
 struct Canon {
     lanes: Lanes,
@@ -101,12 +66,11 @@ impl Canon {
     fn at(now: i64, mut ranks: Vec<i64>) -> Self {
         ranks.sort_unstable();
         ranks.dedup();
-        Self { lanes: Lanes(ODD), now: now / 1_000, names: Vec::new(), ranks }
+        Self { lanes: START, now: now / 1_000, names: Vec::new(), ranks }
     }
 
     fn number(&self) -> u128 {
-        let [one, two] = self.lanes.0;
-        (u128::from(one) << 64) | u128::from(two)
+        self.lanes.number()
     }
 
     fn put(&mut self, value: impl Hash) {
@@ -251,10 +215,16 @@ impl Canon {
             let Applied { region, di_job_id, account, generation, uncertain, previous, .. } = applied;
             self.put((region, di_job_id, account, generation, uncertain, previous.is_some()));
             self.inputs(&applied.inputs());
-            previous.iter().for_each(|p| self.inputs(p));
+            if let Some(p) = previous {
+                self.inputs(p);
+            }
         }
-        pending_start.iter().for_each(|p| self.pending(p));
-        last_start.iter().for_each(|l| self.last(l));
+        if let Some(p) = pending_start {
+            self.pending(p);
+        }
+        if let Some(l) = last_start {
+            self.last(l);
+        }
         if let Some(error) = last_error {
             let LastError { operation, code, generation, rerun_tokens, credentials_version, http_status, time, .. } =
                 error;
@@ -287,7 +257,9 @@ impl Canon {
             lease_transitions: _,
         } = record;
         self.put((protocol, trigger, rerun_tokens, generation, region, di_job_id, account, attempt));
-        [id, nonce, holder, key_id].into_iter().for_each(|n| self.name(n));
+        for n in [id, nonce, holder, key_id] {
+            self.name(n);
+        }
         self.time(Some(signed_time.0));
         self.put((answered, baseline_job_status));
         self.rank(*baseline_started_time);
@@ -300,7 +272,9 @@ impl Canon {
         self.name(&last.id);
         self.put((&last.trigger, &last.outcome, &last.confirmation, &last.error, &last.baseline_job_status));
         self.put(last.request_id.is_some());
-        last.request_id.iter().for_each(|r| self.name(r));
+        if let Some(r) = &last.request_id {
+            self.name(r);
+        }
         self.rank(last.baseline_started_time);
     }
 
@@ -313,16 +287,22 @@ impl Canon {
         self.time(*missing_since);
         self.put(credentials);
         self.put(call_of.as_ref().map(|of| of.1));
-        call_of.iter().for_each(|of| self.name(&of.0));
+        if let Some(of) = call_of {
+            self.name(&of.0);
+        }
         self.put(reading.is_some());
         if let Some(reading) = reading {
             self.reading(reading);
             self.put(call_at.is_none_or(|call| reading.at > call));
         }
         self.put(unrecorded.is_some());
-        unrecorded.iter().for_each(|a| self.answered(a));
+        if let Some(a) = unrecorded {
+            self.answered(a);
+        }
         self.put(never_sent.len());
-        never_sent.iter().for_each(|id| self.name(id));
+        for id in never_sent {
+            self.name(id);
+        }
         let (stage, held) = match doing {
             Doing::Idle => return self.put(0),
             Doing::Committed(held) => (1, held),
@@ -340,7 +320,9 @@ impl Canon {
         self.put((stage, held.rv == object.rv));
         self.pending(&held.record);
         let old = held.seen.record.pending_start.as_ref().filter(|_| held.rv == object.rv);
-        old.iter().for_each(|p| self.pending(p));
+        if let Some(p) = old {
+            self.pending(p);
+        }
     }
 
     fn reading(&mut self, reading: &Reading) {
@@ -366,7 +348,9 @@ impl Canon {
         match answer {
             Answer::Accepted { request_id } => {
                 self.put(0);
-                request_id.iter().for_each(|r| self.name(r));
+                if let Some(r) = request_id {
+                    self.name(r);
+                }
             }
             Answer::Failed(Error { code, http_status, .. }) => self.put((1, code, http_status)),
         }
@@ -385,7 +369,9 @@ impl Canon {
             self.put((ran, forced, epoch, asked_at, died, removed, attempts.len(), taken.len()));
             for (at, request) in taken {
                 self.age(Some(*at), 200);
-                request.iter().for_each(|r| self.name(r));
+                if let Some(r) = request {
+                    self.name(r);
+                }
             }
             for Attempt { record, at, sent, verdict, looked } in attempts {
                 self.name(&record.id);

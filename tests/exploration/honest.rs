@@ -114,9 +114,9 @@ fn ended(world: &World, from: &World) -> Result<(), String> {
     if ready.status == ConditionStatus::True {
         let blind = ready.reason == "StartAccepted";
         let job = super::cloud::index(super::world::REGIONS[world.region], object.spec.di_job_id);
-        let runs = ["Running", "Finished"].contains(&world.cloud.jobs[job].word);
+        let at_work = ["Running", "Finished"].contains(&world.cloud.jobs[job].word);
         let person = from.menu.contains(&Edit::PersonStops);
-        return demand(blind || runs || person, || "I5: Ready, and the job does not run".to_owned());
+        return demand(blind || at_work || person, || "I5: Ready, and the job does not run".to_owned());
     }
     if let Some(last) = last.filter(|l| l.outcome == "Unknown") {
         let start = world.ledger.known(&last.id).ok_or("I2: an unknown start of nobody")?;
@@ -125,8 +125,8 @@ fn ended(world: &World, from: &World) -> Result<(), String> {
         demand(excused, || format!("I2: {} was lost though its process lived and nothing was sent", last.id))?;
     }
     let executes = world.profile.execution != Execution::Never;
-    let lost = ready.reason == "NotRunning" && executes && !from.menu.contains(&Edit::PersonStops);
-    demand(!lost || last.is_none_or(|l| l.outcome != "Accepted"), || "I2: accepted, ran, and not seen".to_owned())?;
+    let unseen = ready.reason == "NotRunning" && executes && !from.menu.contains(&Edit::PersonStops);
+    demand(!unseen || last.is_none_or(|l| l.outcome != "Accepted"), || "I2: accepted, ran, and not seen".to_owned())?;
     let ends = condition("Stalled").is_some() || ready.status == ConditionStatus::Unknown;
     demand(ends, || format!("I2: {} is no end", ready.reason))
 }

@@ -90,15 +90,14 @@ fn pay(budget: &mut Budget, step: Step) -> bool {
                 && (!fails || take(&mut budget.troubles))
                 && (api == Api::Good || take(&mut budget.lost))
         }
-        Step::Send(_, Some(Fate::Good)) => true,
-        Step::Send(_, Some(_)) => take(&mut budget.troubles),
+        Step::Send(_, Some(fate)) if fate != Fate::Good => take(&mut budget.troubles),
         Step::Send(_, None) | Step::SendLate(_) | Step::AnswerLost(_) => take(&mut budget.lost),
         Step::Record(_, api) => api == Api::Good || take(&mut budget.lost),
         Step::Crash(_) => take(&mut budget.crashes),
         Step::Move => take(&mut budget.moves),
         Step::Edit(_) => take(&mut budget.edits),
         Step::Wait(_) => take(&mut budget.ticks),
-        Step::Answer(_) | Step::Arrive(_) | Step::Execute(_) => true,
+        Step::Send(_, Some(_)) | Step::Answer(_) | Step::Arrive(_) | Step::Execute(_) => true,
     }
 }
 

@@ -24,16 +24,12 @@ pub fn story(first: &World, path: &[Step], wrong: &str) -> String {
     for step in path {
         let second = (world.now - first.now) / 1_000;
         let _ = write!(text, "{second:>6} s  {}", told(&world, *step));
-        match after(&world, *step) {
-            Ok(Some(next)) => {
-                let _ = writeln!(text, "; {}", stands(&next));
-                world = next;
-            }
-            Ok(None) | Err(_) => {
-                let _ = writeln!(text, ": here it goes wrong");
-                break;
-            }
-        }
+        let Ok(Some(next)) = after(&world, *step) else {
+            let _ = writeln!(text, ": here it goes wrong");
+            break;
+        };
+        let _ = writeln!(text, "; {}", stands(&next));
+        world = next;
     }
     text
 }

@@ -262,13 +262,20 @@ impl World {
             }
             Edit::StatusLost => next.status = JobStatus { observed_generation: -1, ..JobStatus::default() },
             Edit::RolledBack => match &self.shelf {
-                Some(shelf) if shelf.uid == old.uid => {
-                    next = Version { generation: old.generation, ..(**shelf).clone() }
-                }
+                Some(kept) if kept.uid == old.uid => next = Version { generation: old.generation, ..(**kept).clone() },
                 Some(_) | None => return Ok(false),
             },
             Edit::Delete => next.deleting = true,
-            _ => self.ask(edit, &mut next),
+            Edit::Failover
+            | Edit::Offset
+            | Edit::Force
+            | Edit::Tidy
+            | Edit::Token
+            | Edit::ForcedToken
+            | Edit::Withdraw
+            | Edit::Suspend
+            | Edit::Revert
+            | Edit::OtherJob => self.ask(edit, &mut next),
         }
         if old.deleting && edit != Edit::Recreate {
             return Ok(false);
@@ -296,8 +303,8 @@ impl World {
             }
             Edit::Offset => {
                 let all = settings.get_or_insert_default();
-                let first = Some(1_671_516_776);
-                all.start_time = if all.start_time == first { Some(1_700_000_000) } else { first };
+                let one = Some(1_671_516_776);
+                all.start_time = if all.start_time == one { Some(1_700_000_000) } else { one };
             }
             Edit::Force => spec.force_to_rerun = true,
             Edit::Tidy => {
@@ -318,7 +325,15 @@ impl World {
                 next.annotations = Annotations::default();
             }
             Edit::OtherJob => spec.di_job_id = 3 - spec.di_job_id,
-            _ => unreachable!("handled by the caller"),
+            Edit::Rotate
+            | Edit::KeyGone
+            | Edit::AccountMoves
+            | Edit::PersonStarts
+            | Edit::PersonStops
+            | Edit::Recreate
+            | Edit::StatusLost
+            | Edit::RolledBack
+            | Edit::Delete => unreachable!("handled by the caller"),
         }
     }
 

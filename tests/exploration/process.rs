@@ -101,6 +101,10 @@ impl Facts {
     }
 }
 
+/// As the flags are by default.
+const SETTINGS: Settings =
+    Settings { settle: Duration::from_secs(30), confirm: Duration::from_secs(120), grace: Duration::from_secs(120) };
+
 /// How the API server takes a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Api {
@@ -170,11 +174,7 @@ impl World {
             fresh_nonce: nonce,
             holder,
             lease_transitions: 0,
-            settings: Settings {
-                settle: Duration::from_secs(30),
-                confirm: Duration::from_secs(120),
-                grace: Duration::from_secs(120),
-            },
+            settings: SETTINGS,
         };
         let credentials = seen.credentials_version();
         if facts.credentials != credentials {

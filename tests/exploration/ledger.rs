@@ -383,7 +383,8 @@ impl Ledger {
             "Accepted" | "Rejected" | "Confirmed" | "Unknown" => {}
             other => return Err(format!("I5: outcome {other}")),
         }
-        if last.confirmation.as_deref() == Some("TimedOut") {
+        let says = new.conditions.iter().any(|c| c.reason == "NotRunning");
+        if says && last.confirmation.as_deref() == Some("TimedOut") {
             let called = start.attempts.last().map_or(now, |a| a.at);
             let late = self.read_at[job].is_some_and(|at| at - called >= 120_000);
             demand(late, || format!("I5: {} is called not running too soon", last.id))?;

@@ -134,21 +134,20 @@ impl Ledger {
 
     /// Somebody edited the object.
     pub fn edited(&mut self, before: &Version, after: &Version, rolled_back: bool) {
+        // What a process knows of an intent that was withdrawn does not survive its return.
         self.starts.iter_mut().for_each(|s| s.died |= rolled_back);
         let (old, new) = (asked(&before.spec), asked(&after.spec));
         if old != new || before.uid != after.uid {
             self.asked_at = after.generation;
         }
+        // With its status the object loses all that it knew, as if it were made again.
         let forgot = after.status.uid.is_none() && before.status.uid.is_some();
         let other = before.spec.di_job_id != after.spec.di_job_id || before.uid != after.uid || forgot;
         self.epoch += u8::from(other);
         let removed =
             other || (old.0.is_some() && new.0.is_none()) || (old.1.is_some() && new.1.is_none()) || (old.2 && !new.2);
         if removed || before.status != after.status {
-            let (open, applied) = (&before.status.pending_start, &before.status.applied);
-            let certain = open.is_none() && applied.as_ref().is_some_and(|a| !a.uncertain);
-            let kept = self.taken.filter(|_| certain && !other && before.status == after.status);
-            self.taken = kept.map(|t| (new.0.and(t.0), new.1.and(t.1), new.2 && t.2));
+            self.taken = None;
             self.starts.iter_mut().for_each(|s| s.removed = true);
         }
     }
@@ -231,7 +230,7 @@ impl Ledger {
         let same = self
             .known(&last.id)
             .is_some_and(|s| (&s.record().region, s.record().di_job_id) == (&record.region, record.di_job_id));
-        // A call that outlasts its timeout is one of a process that was paused.
+        // A call that outlasts its timeout is one of a process that was paused: its answer comes late, and is known late.
         let paused = self.known(&last.id).is_none_or(|s| s.attempts.iter().any(|a| a.sent && at - a.at > 15_000));
         demand(!same || paused || now - at >= 120_000, || format!("I1: {} does not wait for {}", record.id, last.id))
     }

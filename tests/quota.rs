@@ -349,6 +349,7 @@ fn a_shorter_hint_shortens_nothing() {
     assert_eq!(governor.next_at(now), Some(seconds(8.0)));
 }
 
+/// Covers: 11u.
 #[test]
 fn an_absurd_hint_is_capped() {
     let now = moment(SECOND);

@@ -177,6 +177,7 @@ fn another_job_starts_over_and_keeps_its_history() {
     assert_eq!((record.rerun_tokens, record.baseline_started_time), (vec!["t".to_owned()], Some(50)));
 }
 
+/// Covers: 25u.
 #[test]
 fn an_edit_of_an_account_starts_nothing() {
     let moved =

@@ -76,7 +76,8 @@ impl World {
         let long = SignedDuration::from_secs(i64::try_from(fault.chance.below(1200)).unwrap_or(0));
         let broken = Refusal::of("InternalError.System");
         let throttled = ["Throttling.Api", "Throttling.User", "9990020002"];
-        let denied = ["Forbidden.RAM", "InvalidParameter", "InvalidTimeStamp.Expired", "SignatureNonceUsed", "Odd.Code"];
+        let denied =
+            ["Forbidden.RAM", "InvalidParameter", "InvalidTimeStamp.Expired", "SignatureNonceUsed", "Odd.Code"];
         let behaviour = match fault.kind {
             Kind::NoConnection => {
                 wait(Duration::from_millis(fault.chance.pick(&[1, 5000], 1))).await;
@@ -115,7 +116,9 @@ impl World {
             Kind::LateArrival => Behaviour::late_arrival(long),
             Kind::LateExecution => Behaviour::late_execution(long),
             Kind::Swallowed => Behaviour::swallowed(),
-            Kind::Malformed => Behaviour::odd(fault.chance.pick(&[Oddity::Malformed, Oddity::Truncated, Oddity::Empty, Oddity::Cut], Oddity::Cut)),
+            Kind::Malformed => Behaviour::odd(
+                fault.chance.pick(&[Oddity::Malformed, Oddity::Truncated, Oddity::Empty, Oddity::Cut], Oddity::Cut),
+            ),
             Kind::Huge => Behaviour::odd(Oddity::Huge { bytes: 2_000_000 }),
             Kind::Html => Behaviour::odd(Oddity::Html { status: fault.chance.pick(&[200, 403, 404, 502], 404) }),
             Kind::Throttled => Behaviour::error(Refusal::of(fault.chance.pick(&throttled, "Throttling.Api"))),
@@ -177,9 +180,7 @@ impl World {
                 let problem = |e: http::Error| TransportError::MayHaveRun(e.to_string());
                 (Fate::Sent, Some(builder.body(reply.body).map_err(problem)))
             }
-            Outgoing::Drop => {
-                (Fate::Dropped, Some(Err(TransportError::MayHaveRun("connection closed".to_owned()))))
-            }
+            Outgoing::Drop => (Fate::Dropped, Some(Err(TransportError::MayHaveRun("connection closed".to_owned())))),
             Outgoing::Hang => (Fate::Hung, None),
         };
         lock(&self.cloud).answered(self.now(), answer.seq, fate);

@@ -158,8 +158,7 @@ pub const CLOUD: &[Kind] = &[
     K::Denied,
 ];
 /// What may go wrong with an event of a watch.
-pub const EVENT: &[Kind] =
-    &[K::EventLate, K::EventLost, K::EventTwice, K::Silence, K::Closed, K::Broken, K::Gone];
+pub const EVENT: &[Kind] = &[K::EventLate, K::EventLost, K::EventTwice, K::Silence, K::Closed, K::Broken, K::Gone];
 
 /// How likely faults are, in thousandths of all exchanges.
 #[derive(Clone, Debug)]

@@ -96,10 +96,8 @@ fn many(seeds: Range<u64>, flags: &Flags) -> ExitCode {
     let (next, total) = (AtomicU64::new(seeds.start), Mutex::new(Report::default()));
     let playing: Vec<Mutex<Option<(u64, Instant)>>> = (0..flags.jobs.max(1)).map(|_| Mutex::default()).collect();
     std::thread::scope(|scope| {
-        let workers: Vec<_> = playing
-            .iter()
-            .map(|place| scope.spawn(|| work(&seeds, flags, (&next, &total), (place, began))))
-            .collect();
+        let workers: Vec<_> =
+            playing.iter().map(|place| scope.spawn(|| work(&seeds, flags, (&next, &total), (place, began)))).collect();
         while !workers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             std::thread::park_timeout(Duration::from_millis(200));
             playing.iter().for_each(stands_still);

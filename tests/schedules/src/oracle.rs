@@ -270,7 +270,10 @@ fn secrets_stay_secret(run: &Record, logs: &str) -> Check {
 /// A cloud that remembers nonces and shows starts at once lets no ordinary start run twice, unless the network or the
 /// cloud itself held a copy back.
 fn doubles_need_a_forgetful_cloud(run: &Record, tally: &Tally) -> Check {
-    let held_back = run.faults.iter().any(|(_, kind, _)| matches!(kind, Kind::LateArrival | Kind::LateExecution | Kind::Delay | Kind::PauseBefore));
+    let held_back = run
+        .faults
+        .iter()
+        .any(|(_, kind, _)| matches!(kind, Kind::LateArrival | Kind::LateExecution | Kind::Delay | Kind::PauseBefore));
     let kind = run.schedule.profile == crate::story::Profile::Default;
     demand(!kind || held_back || tally.lawful_doubles == 0, "I1", || "a double in a cloud that remembers".to_owned())
 }
@@ -315,7 +318,10 @@ impl Judged<'_> {
             }
             let asked = self.last_edit_of_inputs(commit.before.generation);
             let earlier = firsts.iter().find(|e| {
-                e.at < commit.at && e.epoch == commit.epoch && self.ran(&e.record.id) > 0 && e.record.generation >= asked
+                e.at < commit.at
+                    && e.epoch == commit.epoch
+                    && self.ran(&e.record.id) > 0
+                    && e.record.generation >= asked
             });
             demand(earlier.is_none(), "I1", || format!("generation {asked} ran already, then forced {id}"))?;
         }
@@ -460,7 +466,8 @@ impl Judged<'_> {
             let writes = times.iter().skip(n).take_while(|t| **t < until).count();
             let attempts = self.commits.iter().filter(|c| c.at >= *from && c.at < until).count();
             // A few edits are acted on one by one; a flood of them must be merged.
-            let edits = self.object.versions.iter().filter(|v| !is_process(&v.caller) && v.time >= *from && v.time < until);
+            let edits =
+                self.object.versions.iter().filter(|v| !is_process(&v.caller) && v.time >= *from && v.time < until);
             demand(writes <= 6 + 4 * attempts.max(1) + edits.count().min(4), "I6", || {
                 format!("{writes} writes of {} in a minute, with {attempts} attempts", self.uid)
             })?;

@@ -83,7 +83,10 @@ impl Report {
     pub fn page(&self, seeds: &str, commit: &str, seconds: u64) -> String {
         let mut text = format!(
             "# Simulated schedules\n\nSeeds {seeds}, commit {commit}, {seconds} s.\n\n| measure | count |\n|---|---|\n| schedules | {} |\n| faults | {} |\n| records committed | {} |\n| violations | {} |\n",
-            self.schedules, self.struck(), self.commits, self.broken.len()
+            self.schedules,
+            self.struck(),
+            self.commits,
+            self.broken.len()
         );
         text.push_str("\n| cloud | starts carried out | lawful doubles |\n|---|---|---|\n");
         for (profile, count) in &self.executions {

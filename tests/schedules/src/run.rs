@@ -138,8 +138,11 @@ pub fn shrink(seed: u64, how: &How, broken: &Broken) -> (Played, How) {
 
 /// Halves first, then smaller parts: all that could still be left out.
 fn places(record: &Record, how: &How) -> Vec<Place> {
-    let edits = (1..=Schedule::of(record.schedule.seed, &Wishes::default()).edits.len() as u64)
-        .map(|nth| Place { process: 0, nth, event: 0 });
+    let edits = (1..=Schedule::of(record.schedule.seed, &Wishes::default()).edits.len() as u64).map(|nth| Place {
+        process: 0,
+        nth,
+        event: 0,
+    });
     let all = edits.chain(record.faults.iter().map(|(place, ..)| *place));
     all.filter(|place| !how.wishes.without.contains(place)).collect()
 }
@@ -167,7 +170,11 @@ pub fn explain(seed: u64, how: &How, broken: &Broken) -> String {
         let _ = writeln!(text, "  {line}");
     }
     for entry in record.ledger.of_action("StartDIJob") {
-        let _ = writeln!(text, "  ledger {} {} {:?} executed {:?}", entry.seq, entry.last_byte, entry.verdict, entry.executed);
+        let _ = writeln!(
+            text,
+            "  ledger {} {} {:?} executed {:?}",
+            entry.seq, entry.last_byte, entry.verdict, entry.executed
+        );
     }
     for change in record.history.iter().filter(|c| &*c.resource == "dataintegrationjobs") {
         let (object, ready) = (change.object(), "/status/conditions/0/reason");

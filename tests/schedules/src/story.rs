@@ -301,7 +301,8 @@ fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &mut Chance) 
             let from = 3000 + chance.below(span);
             for n in 0..50 {
                 let interval = if n % 2 == 0 { 11 } else { 12 };
-                let patch = json!({ "spec": { "realtimeStartSettings": { "failoverSettings": { "interval": interval } } } });
+                let patch =
+                    json!({ "spec": { "realtimeStartSettings": { "failoverSettings": { "interval": interval } } } });
                 all.push((Duration::from_millis(from + 10 * n), Edit::Patch(0, patch)));
             }
         }
@@ -393,7 +394,8 @@ fn mixture(chance: &mut Chance) -> Switches {
         Permissions::NoReads(Denial::Forbidden),
         Permissions::StartOnly(Denial::Html),
     ];
-    let missing = [Refusal::of("500130"), Refusal::of("500130").with_status(400), Refusal::of("500130").with_status(500)];
+    let missing =
+        [Refusal::of("500130"), Refusal::of("500130").with_status(400), Refusal::of("500130").with_status(500)];
     Switches {
         rules,
         no_such_job: chance.pick(&missing, Refusal::of("500130")),

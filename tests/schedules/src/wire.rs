@@ -19,7 +19,13 @@ impl World {
     pub fn api_request(&self, process: &Process, info: &RequestInfo) -> Route {
         let nth = process.exchange();
         let place = Place { process: process.number, nth, event: 0 };
-        let what = format!("{:?} {}{}{}", info.verb, info.resource, if info.subresource.is_empty() { "" } else { "/" }, info.subresource);
+        let what = format!(
+            "{:?} {}{}{}",
+            info.verb,
+            info.resource,
+            if info.subresource.is_empty() { "" } else { "/" },
+            info.subresource
+        );
         let lease = info.resource == "leases";
         *lock(&self.notes).exchanges.entry(what.clone()).or_default() += 1;
         if !lease && info.verb.writes() {

@@ -139,8 +139,7 @@ impl World {
     /// The true time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp::from_second(BASE).unwrap_or_default()
-            + SignedDuration::try_from(self.elapsed()).unwrap_or_default()
+        Timestamp::from_second(BASE).unwrap_or_default() + SignedDuration::try_from(self.elapsed()).unwrap_or_default()
     }
 
     /// The way to the API server.

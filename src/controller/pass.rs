@@ -105,11 +105,11 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<Next, E
 
 /// Nothing was done, and yet what is to be done has changed: not by a turn that came, so by what was seen.
 fn turns_away(did: &Action, next: &Action) -> bool {
-    match (did, next) {
-        (Action::TakeTurn(Lane::Look), Action::Look(_)) | (Action::TakeTurn(Lane::Start), Action::Start(_)) => false,
-        (Action::Nothing | Action::TakeTurn(_), _) => did != next,
-        (Action::Look(_) | Action::Start(_) | Action::Adopt | Action::Tidy | Action::Settle(_), _) => false,
-    }
+    let its_turn_came = matches!(
+        (did, next),
+        (Action::TakeTurn(Lane::Look), Action::Look(_)) | (Action::TakeTurn(Lane::Start), Action::Start(_))
+    );
+    matches!(did, Action::Nothing | Action::TakeTurn(_)) && did != next && !its_turn_came
 }
 
 fn is_told(next: &Next) -> bool {

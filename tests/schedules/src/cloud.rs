@@ -49,10 +49,10 @@ impl World {
         }
         let mut quick = Chance::about(&[self.schedule.seed, 4, place.process, nth]);
         let mut way = Way { before: Duration::from_millis(5 + quick.below(60)), ..Way::default() };
-        if let Some(mut fault) = fault {
-            if let Some(error) = self.cloud_fault(process, &mut fault, &mut way).await {
-                return Err(error);
-            }
+        if let Some(mut fault) = fault
+            && let Some(error) = self.cloud_fault(process, &mut fault, &mut way).await
+        {
+            return Err(error);
         }
         let (tell, told) = oneshot::channel();
         if !way.lost {
@@ -160,10 +160,8 @@ impl World {
             cloud.receive(now, request)
         };
         lock(&self.notes).sent.push(Sent { process, seq: answer.seq, left, paused: !way.pause.is_zero() });
-        if let Ok(after) = Duration::try_from(answer.after) {
-            if !after.is_zero() {
-                wait(after).await;
-            }
+        if let Some(after) = Duration::try_from(answer.after).ok().filter(|after| !after.is_zero()) {
+            wait(after).await;
         }
         let (fate, told) = match answer.outgoing {
             Outgoing::Reply(reply) if reply.cut.is_some() => {

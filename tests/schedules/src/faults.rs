@@ -210,6 +210,7 @@ impl Faults {
 
     /// What strikes a request to the API server.
     #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others fit everywhere")]
     pub fn api(&self, place: Place, verb: Verb, resource: &str) -> Option<Fault> {
         let lease = resource == "leases";
         let fault = self.draw(place, if lease { self.lease } else { self.api }, API, 11)?;
@@ -230,6 +231,7 @@ impl Faults {
 
     /// What strikes an event.
     #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no others are drawn for events")]
     pub fn event(&self, place: Place) -> (EventFate, Option<Kind>) {
         let drawn = self.draw(place, self.event, EVENT, 13);
         let Some(mut fault) = drawn else { return (EventFate::Deliver, None) };

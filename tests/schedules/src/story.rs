@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use simulator::{
     Console, Course, Denial, Hint, JobPatch, JobRules, JobStatus, Limits, NonceScope, Permissions, Rate, Refusal,
     StartOnRunning, StartedTime, Switches, Window,
@@ -153,13 +153,13 @@ impl Schedule {
     #[must_use]
     pub fn of(seed: u64, wishes: &Wishes) -> Self {
         let mut chance = Chance::about(&[seed, 1]);
-        let story = chance.pick(STORIES, Story::FirstStart);
-        let story = wishes.story.unwrap_or(story);
-        let profile = [Profile::Default, Profile::Harsh, Profile::Mixture, Profile::Mixture];
-        let profile = wishes.profile.unwrap_or(chance.pick(&profile, Profile::Default));
+        let drawn = chance.pick(STORIES, Story::FirstStart);
+        let story = wishes.story.unwrap_or(drawn);
+        let clouds = [Profile::Default, Profile::Harsh, Profile::Mixture, Profile::Mixture];
+        let profile = wishes.profile.unwrap_or(chance.pick(&clouds, Profile::Default));
         let election = wishes.election.unwrap_or(story == Story::FailOver || chance.percent(20));
         let replicas = if election { 1 + chance.below(3) } else { 1 };
-        let faulty = Duration::from_secs(chance.pick(&[60, 120, 240, 900], 60));
+        let span = Duration::from_secs(chance.pick(&[60, 120, 240, 900], 60));
         let (api, cloud, event) = wishes.rates.unwrap_or_else(|| {
             let mut of = |rates: &[u64]| chance.pick(rates, 0);
             (of(&[0, 20, 60, 200]), of(&[0, 100, 300, 600]), of(&[0, 0, 50, 200]))
@@ -174,7 +174,7 @@ impl Schedule {
             without: wishes.without.clone(),
         };
         let jobs = jobs(story, &mut chance);
-        let mut edits = edits(story, &jobs, faulty, &mut chance);
+        let mut edits = edits(story, &jobs, span, &mut chance);
         let mut nth = 0;
         edits.retain(|_| {
             nth += 1;
@@ -182,7 +182,7 @@ impl Schedule {
         });
         edits.sort_by_key(|(at, _)| *at);
         let switches = switches(profile, &mut chance);
-        Self { seed, story, profile, replicas, election, jobs, edits, faults, faulty, switches }
+        Self { seed, story, profile, replicas, election, jobs, edits, faults, faulty: span, switches }
     }
 }
 
@@ -193,16 +193,17 @@ fn jobs(story: Story, chance: &mut Chance) -> Vec<JobPlan> {
 
 fn job(n: i64, story: Story, chance: &mut Chance) -> JobPlan {
     let (namespace, name, id) = (format!("team-{}", n % 3), format!("job-{n}"), 7000 + n);
-    let mut spec = json!({ "diJobId": id, "accountRef": { "name": "main" } });
+    let mut spec =
+        Map::from_iter([("diJobId".to_owned(), json!(id)), ("accountRef".to_owned(), json!({ "name": "main" }))]);
     if chance.percent(40) {
-        spec["realtimeStartSettings"] = settings(chance);
+        spec.insert("realtimeStartSettings".to_owned(), settings(chance));
     }
     let forces = story == Story::ForcedRerun && chance.percent(30);
     if forces || chance.percent(10) {
-        spec["forceToRerun"] = json!(true);
+        spec.insert("forceToRerun".to_owned(), json!(true));
     }
     if chance.percent(15) {
-        spec["onUnknown"] = json!("Hold");
+        spec.insert("onUnknown".to_owned(), json!("Hold"));
     }
     let object = json!({
         "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob",

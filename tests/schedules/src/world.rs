@@ -237,7 +237,7 @@ impl World {
         let mut uri = format!("/api/v1/namespaces/{namespace}/secrets");
         if verb == Verb::Merge {
             uri.push_str("/key");
-            body = json!({ "data": body["data"] });
+            body = json!({ "data": body.get("data") });
         }
         self.ask(PEOPLE, verb, &uri, Some(body));
     }
@@ -374,10 +374,11 @@ pub fn play(schedule: Schedule, quiet: Duration) -> Record {
         world.faulty.store(false, Ordering::Relaxed);
         lock(&world.cloud).switches.faults.clear();
         world.tell("the faults stop");
-        let began = world.elapsed();
-        while world.elapsed() - began < BOUND {
+        let end = world.elapsed() + BOUND;
+        let soonest = world.elapsed() + Duration::from_secs(180);
+        while world.elapsed() < end {
             wait(Duration::from_secs(60)).await;
-            if world.elapsed() - began > Duration::from_secs(180) && world.at_rest() {
+            if world.elapsed() > soonest && world.at_rest() {
                 break;
             }
         }

@@ -7,7 +7,7 @@ use schedules::run::{How, explain, run};
 use schedules::story::{STORIES, Story, Wishes};
 
 /// The seeds of each story.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 
 #[test]
 fn no_story_breaks_a_promise() {

@@ -1,0 +1,292 @@
+//! What is judged of one object.
+//!
+//! **May touch:** its arguments.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dijob_operator::api::condition::ConditionStatus;
+use dijob_operator::api::{JobStatus, OnUnknown};
+use jiff::{SignedDuration, Timestamp};
+use simulator::{Console, Entry, Fate, StartedTime, Verdict};
+
+use super::{
+    Check, Commit, Object, committed, demand, inputs, is_process, recorded, secs, starts, surely_not_executed,
+};
+use crate::story::Edit;
+use crate::world::{PEOPLE, Record};
+
+/// One object of a run.
+pub(super) struct Judged<'a> {
+    pub(super) run: &'a Record,
+    pub(super) object: &'a Object,
+    pub(super) commits: Vec<Commit<'a>>,
+    pub(super) uid: &'a str,
+}
+
+impl Judged<'_> {
+    pub(super) fn arrivals(&self, id: &str) -> impl Iterator<Item = &Entry> {
+        let nonces: BTreeSet<&str> =
+            self.commits.iter().filter(|c| c.record.id == id).map(|c| c.record.nonce.as_str()).collect();
+        starts(self.run).filter(move |e| e.nonce.as_deref().is_some_and(|n| nonces.contains(n)))
+    }
+
+    pub(super) fn ran(&self, id: &str) -> u64 {
+        let job = self.commits.iter().find(|c| c.record.id == id).map_or(0, |c| c.record.di_job_id);
+        let seqs: BTreeSet<u64> = self.arrivals(id).map(|e| e.seq).collect();
+        self.run.ledger.executions(job).iter().filter(|e| seqs.contains(&e.seq)).count() as u64
+    }
+
+    pub(super) fn never_twice_where_twice_hurts(&self) -> Check {
+        let mut by_token: BTreeMap<(usize, &str), &str> = BTreeMap::new();
+        let firsts: Vec<_> = self.commits.iter().filter(|c| c.record.attempt == 1).collect();
+        for commit in &firsts {
+            let (id, record) = (commit.record.id.as_str(), commit.record);
+            let ran = self.ran(id);
+            if !record.is_forced() || ran == 0 {
+                continue;
+            }
+            demand(ran == 1, "I1", || format!("forced {id} ran {ran} times"))?;
+            for token in &record.rerun_tokens {
+                let first = by_token.entry((commit.epoch, token)).or_insert(id);
+                demand(*first == id, "I1", || format!("token {token} forced {first} and {id}"))?;
+            }
+            if record.trigger == "Rerun" {
+                continue;
+            }
+            let asked = self.last_edit_of_inputs(commit.before.generation);
+            let earlier = firsts.iter().find(|e| {
+                e.at < commit.at
+                    && e.epoch == commit.epoch
+                    && self.ran(&e.record.id) > 0
+                    && e.record.generation >= asked
+            });
+            demand(earlier.is_none(), "I1", || format!("generation {asked} ran already, then forced {id}"))?;
+        }
+        Ok(())
+    }
+
+    /// The generation at which the start inputs last became what they are in `generation`.
+    pub(super) fn last_edit_of_inputs(&self, generation: i64) -> i64 {
+        let (mut since, mut last) = (1, None);
+        for version in self.object.versions.iter().filter(|v| v.generation <= generation) {
+            let now = (inputs(&version.spec), version.spec.di_job_id);
+            if last.is_some_and(|l| l != now) {
+                since = version.generation;
+            }
+            last = Some(now);
+        }
+        since
+    }
+
+    /// What the cloud saw of one attempt.
+    pub(super) fn arrival_of(&self, n: usize) -> Option<&Entry> {
+        let commit = self.commits.get(n)?;
+        let number = commit.caller.strip_prefix('p').and_then(|p| p.parse::<u64>().ok())?;
+        let next = self.commits.get(n + 1).map(|c| c.at);
+        let sent = |e: &&Entry| {
+            let sent = self.run.sent.iter().find(|s| s.seq == e.seq);
+            e.connection == number && sent.is_some_and(|s| s.left >= commit.at && next.is_none_or(|at| s.left < at))
+        };
+        starts(self.run).filter(|e| e.nonce.as_deref() == Some(commit.record.nonce.as_str())).find(sent)
+    }
+
+    pub(super) fn further_attempts_are_lawful(&self) -> Check {
+        for (n, commit) in self.commits.iter().enumerate().filter(|(_, c)| c.record.attempt > 1) {
+            let (id, record) = (&commit.record.id, commit.record);
+            let hold = commit.before.spec.on_unknown == OnUnknown::Hold;
+            demand(!record.is_forced() && !hold, "I1", || format!("{id} must not be sent again, and is"))?;
+            let earlier = (0..n)
+                .rev()
+                .filter(|m| self.commits.get(*m).is_some_and(|c| c.record.id == *id))
+                .find_map(|m| self.arrival_of(m).map(|e| (m, e)));
+            let Some((m, arrival)) = earlier else { continue };
+            let Some(last) = self.commits.get(m) else { continue };
+            if surely_not_executed(arrival) {
+                continue;
+            }
+            let age = commit.at.duration_since(last.at);
+            demand(age >= secs(30), "I1", || format!("{id}#{} comes too soon", record.attempt))?;
+            let looked = self.run.ledger.of_action("GetDIJob").any(|e| {
+                e.job == Some(record.di_job_id)
+                    && e.verdict == Verdict::Accepted
+                    && e.last_byte >= last.at + secs(30)
+                    && e.last_byte <= commit.at
+            });
+            demand(looked, "I1", || format!("{id}#{} without a look", record.attempt))?;
+            let signed = commit.at + self.run.schedule.switches.clock_offset;
+            let age = signed.duration_since(last.record.signed_time.0);
+            let told = matches!(arrival.verdict, Verdict::Refused { .. }) || arrival.answer == Fate::Sent;
+            if age < secs(595) && !told {
+                demand(record.nonce == last.record.nonce, "I1", || format!("{id}#{}: new nonce", record.attempt))?;
+            } else if age > secs(605) {
+                demand(record.nonce != last.record.nonce, "I1", || format!("{id}#{}: old nonce", record.attempt))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn latest_only(&self) -> Check {
+        for Commit { record, before, .. } in &self.commits {
+            let id = format!("{}#{}", record.id, record.attempt);
+            demand(!before.deleting && !before.spec.suspend, "I4", || format!("{id} while deleted or suspended"))?;
+            demand(committed(record) == inputs(&before.spec), "I4", || format!("{id} is not what spec says"))?;
+            demand(record.di_job_id == before.spec.di_job_id, "I4", || format!("{id} is for another job"))?;
+            let asked = [before.rerun.as_deref(), Some(before.spec.rerun_token.as_str())];
+            let all = record.rerun_tokens.iter().all(|t| asked.contains(&Some(t)));
+            demand(all, "I4", || format!("{id} answers a withdrawn token"))?;
+            let both = before.rerun.is_some() && before.rerun == before.force;
+            let may_force = before.spec.force_to_rerun || both || record.attempt > 1;
+            demand(!record.force_to_rerun || may_force, "I4", || format!("{id} is forced"))?;
+            let sends = recorded(record).0;
+            demand(sends.is_none() || sends == inputs(&before.spec).0, "I4", || format!("{id}: another startTime"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn truthful(&self) -> Check {
+        for (before, after) in self.object.versions.iter().zip(self.object.versions.iter().skip(1)) {
+            if !is_process(&after.caller) {
+                continue;
+            }
+            demand(after.status.observed_generation <= after.generation, "I5", || "observedGeneration".to_owned())?;
+            let Some(last) = &after.status.last_start else { continue };
+            let same = |b: &dijob_operator::api::LastStart| (&b.id, &b.outcome) == (&last.id, &last.outcome);
+            if before.status.last_start.as_ref().is_some_and(same) {
+                continue;
+            }
+            let id = last.id.as_str();
+            let told = |e: &Entry| Some(&e.request_id) == last.request_id.as_ref();
+            match last.outcome.as_str() {
+                "Accepted" => {
+                    let said = self.arrivals(id).any(|e| e.verdict == Verdict::Accepted && told(e));
+                    demand(said, "I5", || format!("{id} is called accepted"))?;
+                }
+                "Rejected" => {
+                    let refused = |e: &Entry| match &e.verdict {
+                        Verdict::Refused { code, .. } => Some(code) == last.error.as_ref() && told(e),
+                        Verdict::Accepted | Verdict::Underway => false,
+                    };
+                    demand(self.arrivals(id).any(refused), "I5", || format!("{id} is called rejected"))?;
+                    demand(self.ran(id) == 0, "I5", || format!("{id} is called rejected, and ran"))?;
+                }
+                "Confirmed" => self.really_ran(id, after.time)?,
+                "Unknown" => {}
+                other => return demand(false, "I5", || format!("outcome {other}")),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn really_ran(&self, id: &str, until: Timestamp) -> Check {
+        let Some(commit) = self.commits.iter().find(|c| c.record.id == id) else {
+            return demand(false, "I5", || format!("{id} is confirmed and was never committed"));
+        };
+        // Its baseline was read a minute before at most, and what it showed may have been a minute late. Without a
+        // `StartedTime`, a word may still change by a start whose starting phase is longer than the settle time.
+        let rules = &self.run.schedule.switches.rules;
+        let starting = match rules.started_time {
+            StartedTime::AtAccept | StartedTime::Lagging(_) => SignedDuration::ZERO,
+            StartedTime::WhenRunning | StartedTime::Absent => rules.running_after,
+        };
+        let since = commit.at - secs(125) - starting;
+        let within = |at: Timestamp| at >= since && at <= until;
+        let ours = self.run.ledger.executions(commit.record.di_job_id).iter().any(|e| within(e.at));
+        let people = self.run.schedule.edits.iter().any(|(_, e)| matches!(e, Edit::Console(_, Console::Start)));
+        demand(ours || people, "I5", || format!("{id} is called confirmed, and nothing ran"))
+    }
+
+    pub(super) fn few_writes(&self) -> Check {
+        let times: Vec<Timestamp> =
+            self.object.versions.iter().filter(|v| is_process(&v.caller)).map(|v| v.time).collect();
+        for (n, from) in times.iter().enumerate() {
+            let until = *from + secs(60);
+            let writes = times.iter().skip(n).take_while(|t| **t < until).count();
+            let attempts = self.commits.iter().filter(|c| c.at >= *from && c.at < until).count();
+            // A few edits are acted on one by one; a flood of them must be merged.
+            let edits =
+                self.object.versions.iter().filter(|v| !is_process(&v.caller) && v.time >= *from && v.time < until);
+            demand(writes <= 6 + 4 * attempts.max(1) + edits.count().min(4), "I6", || {
+                format!("{writes} writes of {} in a minute, with {attempts} attempts", self.uid)
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn nothing_is_lost(&self) -> Check {
+        let Some(end) = self.object.versions.last().filter(|v| !self.object.gone && !v.deleting) else {
+            return Ok(());
+        };
+        let status = &end.status;
+        let condition = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);
+        let Some(ready) = condition("Ready") else { return demand(false, "I2", || "no Ready".to_owned()) };
+        let going = condition("Reconciling").is_some();
+        demand(!going, "I2", || format!("still in progress: {} {}", ready.reason, ready.message))?;
+        demand(status.observed_generation == end.generation, "I2", || "an edit was overlooked".to_owned())?;
+        if end.spec.suspend {
+            return Ok(());
+        }
+        demand(status.pending_start.is_none(), "I2", || "a start is unresolved".to_owned())?;
+        // What the cloud refuses rests, visibly, and is tried again every 15 minutes.
+        let stalled = condition("Stalled").is_some();
+        if stalled && status.next_attempt_time.is_some() {
+            return Ok(());
+        }
+        let Some(applied) = &status.applied else {
+            return demand(stalled, "I2", || format!("nothing was ever handled: {} {}", ready.reason, ready.message));
+        };
+        let settings = applied.realtime_start_settings.as_ref();
+        let failover = settings.and_then(|s| s.failover_settings.as_ref());
+        let interval = failover.and_then(|f| f.interval);
+        let limit = failover.and_then(|f| f.upper_limit);
+        let handled = (settings.and_then(|s| s.start_time), interval, limit, applied.force_to_rerun);
+        demand(handled == inputs(&end.spec), "I2", || "the last edit was not handled".to_owned())?;
+        let tokens = [end.rerun.as_deref().unwrap_or_default(), end.spec.rerun_token.as_str()];
+        for token in tokens.into_iter().filter(|t| !t.is_empty()) {
+            let known = status.handled_rerun_tokens.iter().any(|t| t == token);
+            demand(known, "I2", || format!("token {token} was overlooked"))?;
+            let answered = self.commits.iter().any(|c| c.record.rerun_tokens.iter().any(|t| t == token));
+            demand(answered || self.adopted(token), "I2", || format!("nothing was done for token {token}"))?;
+        }
+        self.has_ended(status, ready.status == ConditionStatus::True || ready.status == ConditionStatus::Unknown)
+    }
+
+    pub(super) fn adopted(&self, token: &str) -> bool {
+        let has = |s: &JobStatus| s.handled_rerun_tokens.iter().any(|t| t == token);
+        let pairs = self.object.versions.iter().zip(self.object.versions.iter().skip(1));
+        let mut adopted = pairs.filter(|(b, a)| !has(&b.status) && has(&a.status));
+        adopted.any(|(_, a)| a.status.last_start.is_none() || a.caller == PEOPLE)
+    }
+
+    pub(super) fn has_ended(&self, status: &JobStatus, fine: bool) -> Check {
+        let stalled = status.conditions.iter().any(|c| c.type_ == "Stalled");
+        demand(fine || stalled, "I2", || "neither ready nor stalled".to_owned())?;
+        let Some(last) = status.last_start.as_ref().filter(|l| l.outcome == "Unknown") else { return Ok(()) };
+        if self.arrivals(&last.id).next().is_some() {
+            return Ok(());
+        }
+        let excused = self.commits.iter().filter(|c| c.record.id == last.id).any(|c| {
+            let number = c.caller.strip_prefix('p').and_then(|p| p.parse::<u64>().ok());
+            // Killed when the bytes of the record had left, or at any time after.
+            self.run.died.iter().any(|(process, at)| Some(*process) == number && *at >= c.at - secs(60))
+        });
+        demand(excused, "I2", || format!("{} was lost though its process lived and nothing was sent", last.id))
+    }
+
+    pub(super) fn quiet(&self) -> Check {
+        if self.run.end == self.run.settled || self.object.gone {
+            return Ok(());
+        }
+        let then = self.object.versions.iter().rev().find(|v| v.time <= self.run.settled);
+        let confirmed = |s: &JobStatus| {
+            s.last_start.as_ref().is_none_or(|l| l.outcome == "Confirmed")
+                && s.next_attempt_time.is_none()
+                && s.conditions.iter().any(|c| c.type_ == "Ready" && c.status == ConditionStatus::True)
+        };
+        let Some(then) = then.filter(|v| confirmed(&v.status)) else { return Ok(()) };
+        let late = self.object.versions.iter().filter(|v| v.time > self.run.settled).count();
+        demand(late == 0, "I10", || format!("{late} writes of a settled object"))?;
+        let job = Some(then.spec.di_job_id);
+        let called = starts(self.run).any(|e| e.job == job && e.last_byte > self.run.settled);
+        demand(!called, "I10", || "a start of a settled job".to_owned())
+    }
+}

@@ -15,6 +15,7 @@ pub mod cloud;
 pub mod faults;
 pub mod oracle;
 pub mod process;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod story;

@@ -123,6 +123,17 @@ pub async fn live(world: Arc<World>, process: Arc<Process>) -> Ended {
     }
 }
 
+fn candidate(identity: &str) -> lease::Settings {
+    lease::Settings {
+        namespace: "dijob-system".to_owned(),
+        name: "dijob-operator".to_owned(),
+        identity: identity.to_owned(),
+        lease_duration: Duration::from_secs(15),
+        renew_deadline: Duration::from_secs(10),
+        retry_period: Duration::from_secs(2),
+    }
+}
+
 /// The same steps as in the binary's `main`.
 async fn run(world: Arc<World>, process: Arc<Process>) -> Ended {
     let mut chance = Chance::about(&[world.schedule.seed, 2, process.number]);
@@ -142,15 +153,8 @@ async fn run(world: Arc<World>, process: Arc<Process>) -> Ended {
     let (role_sender, role) = watch::channel(Role::Follower);
     let release = CancellationToken::new();
     let elector = if world.schedule.election {
-        let settings = lease::Settings {
-            namespace: "dijob-system".to_owned(),
-            name: "dijob-operator".to_owned(),
-            identity: identity.clone(),
-            lease_duration: Duration::from_secs(15),
-            renew_deadline: Duration::from_secs(10),
-            retry_period: Duration::from_secs(2),
-        };
-        tokio::spawn(lease::run(lease_client, settings, clock.clone(), role_sender, release.clone()))
+        let candidate = candidate(&identity);
+        tokio::spawn(lease::run(lease_client, candidate, clock.clone(), role_sender, release.clone()))
     } else {
         let ended = release.clone();
         role_sender.send_replace(Role::always(identity.clone()));

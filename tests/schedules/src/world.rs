@@ -9,17 +9,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api_server::{Answer, ApiServer, ApiService, Change, Verb};
+use api_server::{Answer, ApiServer, ApiService, Verb};
 use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::core::Cloud;
-use simulator::{JobPatch, Key, Ledger, Rate};
+use simulator::{JobPatch, Key, Rate};
 use tokio::time::Instant;
 
 use crate::chance::Chance;
 use crate::faults::{Kind, Place};
 use crate::process::{Ended, Lines, Process, live};
+pub use crate::record::Record;
 use crate::story::{Edit, Schedule};
 
 const BASE: i64 = 1_795_478_400; // 2026-11-24T00:00:00Z
@@ -49,36 +50,6 @@ pub struct Sent {
     pub left: Timestamp,
     /// The process stood still between the fence and this.
     pub paused: bool,
-}
-
-/// What a schedule left behind.
-pub struct Record {
-    /// What it was.
-    pub schedule: Schedule,
-    /// Every version of every object.
-    pub history: Vec<Arc<Change>>,
-    /// What the cloud saw.
-    pub ledger: Ledger,
-    /// Calls by process.
-    pub sent: Vec<Sent>,
-    /// Identity of each process.
-    pub identities: BTreeMap<u64, String>,
-    /// Processes that did not end in order, and when.
-    pub died: Vec<(u64, Timestamp)>,
-    /// When the faults stopped.
-    pub honest: Timestamp,
-    /// When the last wait was over.
-    pub settled: Timestamp,
-    /// When all was over.
-    pub end: Timestamp,
-    /// What happened, in plain words.
-    pub story: Vec<String>,
-    /// Faults that struck.
-    pub faults: Vec<(Place, Kind, String)>,
-    /// Exchanges by what they were about.
-    pub exchanges: BTreeMap<String, u64>,
-    /// What went wrong with the processes themselves.
-    pub wrong: Vec<String>,
 }
 
 #[derive(Default)]

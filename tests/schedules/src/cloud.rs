@@ -15,8 +15,9 @@ use tokio::sync::oneshot;
 
 use crate::chance::Chance;
 use crate::faults::{Fault, Kind, Place};
+use crate::play::wait;
 use crate::process::Process;
-use crate::world::{Sent, World, lock, wait};
+use crate::world::{Sent, World, lock};
 
 /// How the bytes of a call travel.
 #[derive(Default)]

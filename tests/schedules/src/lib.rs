@@ -12,12 +12,15 @@
 
 pub mod chance;
 pub mod cloud;
+pub mod clouds;
+pub mod facts;
 pub mod faults;
 pub mod oracle;
+pub mod play;
 pub mod process;
-pub mod record;
 pub mod report;
 pub mod run;
 pub mod story;
+pub mod together;
 pub mod wire;
 pub mod world;

@@ -32,7 +32,8 @@ use tower::timeout::TimeoutLayer;
 use tower::{Layer as _, Service};
 
 use crate::chance::Chance;
-use crate::world::{World, wait};
+use crate::play::wait;
+use crate::world::World;
 
 /// What the world knows of a process.
 pub struct Process {
@@ -123,17 +124,6 @@ pub async fn live(world: Arc<World>, process: Arc<Process>) -> Ended {
     }
 }
 
-fn candidate(identity: &str) -> lease::Settings {
-    lease::Settings {
-        namespace: "dijob-system".to_owned(),
-        name: "dijob-operator".to_owned(),
-        identity: identity.to_owned(),
-        lease_duration: Duration::from_secs(15),
-        renew_deadline: Duration::from_secs(10),
-        retry_period: Duration::from_secs(2),
-    }
-}
-
 /// The same steps as in the binary's `main`.
 async fn run(world: Arc<World>, process: Arc<Process>) -> Ended {
     let mut chance = Chance::about(&[world.schedule.seed, 2, process.number]);
@@ -152,17 +142,7 @@ async fn run(world: Arc<World>, process: Arc<Process>) -> Ended {
     world.identified(process.number, &identity);
     let (role_sender, role) = watch::channel(Role::Follower);
     let release = CancellationToken::new();
-    let elector = if world.schedule.election {
-        let candidate = candidate(&identity);
-        tokio::spawn(lease::run(lease_client, candidate, clock.clone(), role_sender, release.clone()))
-    } else {
-        let ended = release.clone();
-        role_sender.send_replace(Role::always(identity.clone()));
-        tokio::spawn(async move {
-            ended.cancelled().await;
-            drop(role_sender);
-        })
-    };
+    let elector = elect(&world, &identity, lease_client, clock.clone(), role_sender, release.clone());
     let road = Road { world: world.clone(), process: process.clone() };
     let parts = Parts {
         client,
@@ -192,6 +172,34 @@ async fn run(world: Arc<World>, process: Arc<Process>) -> Ended {
     release.cancel();
     drop(elector.await);
     Ended::Stopped
+}
+
+fn elect(
+    world: &World,
+    identity: &str,
+    lease_client: kube::Client,
+    clock: Clock,
+    role_sender: watch::Sender<Role>,
+    release: CancellationToken,
+) -> tokio::task::JoinHandle<()> {
+    if world.schedule.election {
+        let settings = lease::Settings {
+            namespace: "dijob-system".to_owned(),
+            name: "dijob-operator".to_owned(),
+            identity: identity.to_owned(),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        };
+        tokio::spawn(lease::run(lease_client, settings, clock, role_sender, release))
+    } else {
+        let ended = release;
+        role_sender.send_replace(Role::always(identity.to_owned()));
+        tokio::spawn(async move {
+            ended.cancelled().await;
+            drop(role_sender);
+        })
+    }
 }
 
 async fn beating(health: &Health, kinds: impl Future<Output = bool>) -> bool {

@@ -12,8 +12,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::faults::Place;
 use crate::oracle::{Broken, Tally, judge};
+use crate::play::play;
 use crate::story::{Schedule, Wishes};
-use crate::world::{Record, play};
+use crate::world::Record;
 
 /// What came of a seed.
 pub struct Played {

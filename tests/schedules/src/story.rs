@@ -2,16 +2,14 @@
 //!
 //! **May touch:** its arguments.
 
-mod clouds;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use simulator::{Console, JobPatch, JobStatus, Switches};
 
-use self::clouds::switches;
 use crate::chance::Chance;
+use crate::clouds::switches;
 use crate::faults::{Faults, Kind, Place};
 
 /// What a schedule is about.
@@ -307,13 +305,12 @@ fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &mut Chance) 
             }
         }
     }
-    all.extend(by_the_way(span, chance));
+    meddle(&mut all, span, chance);
     all
 }
 
-/// What people do in any story, now and then.
-fn by_the_way(span: u64, chance: &mut Chance) -> Vec<(Duration, Edit)> {
-    let mut all = Vec::new();
+/// Somebody else, at a random moment.
+fn meddle(all: &mut Vec<(Duration, Edit)>, span: u64, chance: &mut Chance) {
     if chance.percent(15) {
         let act = if chance.percent(50) { Console::Start } else { Console::Stop };
         all.push((Duration::from_millis(chance.below(span)), Edit::Console(0, act)));
@@ -322,5 +319,4 @@ fn by_the_way(span: u64, chance: &mut Chance) -> Vec<(Duration, Edit)> {
         let edit = if chance.percent(50) { change(0, chance) } else { rerun(0, chance.percent(30), chance) };
         all.push((Duration::from_millis(chance.below(span)), edit));
     }
-    all
 }

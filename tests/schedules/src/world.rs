@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use api_server::{Answer, ApiServer, ApiService, Verb};
+use api_server::{Answer, ApiServer, ApiService, Change, Verb};
 use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use simulator::core::Cloud;
-use simulator::{JobPatch, Key, Rate};
+use simulator::{JobPatch, Key, Ledger, Rate};
 use tokio::time::Instant;
 
 use crate::chance::Chance;
 use crate::faults::{Kind, Place};
+use crate::play::wait;
 use crate::process::{Ended, Lines, Process, live};
-pub use crate::record::Record;
 use crate::story::{Edit, Schedule};
 
 const BASE: i64 = 1_795_478_400; // 2026-11-24T00:00:00Z
@@ -34,11 +34,6 @@ const CRDS: [&str; 2] = [
     include_str!("../../../crds/dataworksaccounts.dijob.dev.yaml"),
 ];
 
-/// Waits in virtual time.
-pub async fn wait(time: Duration) {
-    tokio::time::sleep(time).await;
-}
-
 /// A call of `StartDIJob` or another action, as a process sent it.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -50,6 +45,36 @@ pub struct Sent {
     pub left: Timestamp,
     /// The process stood still between the fence and this.
     pub paused: bool,
+}
+
+/// What a schedule left behind.
+pub struct Record {
+    /// What it was.
+    pub schedule: Schedule,
+    /// Every version of every object.
+    pub history: Vec<Arc<Change>>,
+    /// What the cloud saw.
+    pub ledger: Ledger,
+    /// Calls by process.
+    pub sent: Vec<Sent>,
+    /// Identity of each process.
+    pub identities: BTreeMap<u64, String>,
+    /// Processes that did not end in order, and when.
+    pub died: Vec<(u64, Timestamp)>,
+    /// When the faults stopped.
+    pub honest: Timestamp,
+    /// When the last wait was over.
+    pub settled: Timestamp,
+    /// When all was over.
+    pub end: Timestamp,
+    /// What happened, in plain words.
+    pub story: Vec<String>,
+    /// Faults that struck.
+    pub faults: Vec<(Place, Kind, String)>,
+    /// Exchanges by what they were about.
+    pub exchanges: BTreeMap<String, u64>,
+    /// What went wrong with the processes themselves.
+    pub wrong: Vec<String>,
 }
 
 #[derive(Default)]
@@ -71,7 +96,7 @@ pub struct World {
     pub(crate) start: Instant,
     pub(crate) api: ApiServer,
     pub(crate) cloud: Mutex<Cloud>,
-    faulty: AtomicBool,
+    pub(crate) faulty: AtomicBool,
     processes: AtomicU64,
     keys: AtomicU64,
     pub(crate) notes: Mutex<Notes>,
@@ -83,7 +108,7 @@ pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World {
     #[expect(clippy::disallowed_methods, reason = "edge: tokio's clock, which is paused")]
-    fn new(schedule: Schedule) -> Self {
+    pub(crate) fn new(schedule: Schedule) -> Self {
         let start = Instant::now();
         let base = Timestamp::from_second(BASE).unwrap_or_default();
         let clock = move || base + SignedDuration::try_from(start.elapsed()).unwrap_or_default();
@@ -162,7 +187,7 @@ fn account_of(namespace: &str) -> String {
 
 /// The people's part.
 impl World {
-    fn prepare(&self) {
+    pub(crate) fn prepare(&self) {
         let now = self.now();
         let mut cloud = lock(&self.cloud);
         for job in &self.schedule.jobs {
@@ -263,7 +288,7 @@ impl World {
         Some(self.ask(PEOPLE, Verb::Merge, &uri, Some(json!({ "status": status }))))
     }
 
-    async fn people(self: Arc<Self>) {
+    pub(crate) async fn people(self: Arc<Self>) {
         for (at, edit) in &self.schedule.edits {
             // Edits of one moment are one act: nobody sees what is between them.
             let left = at.saturating_sub(self.elapsed());
@@ -275,7 +300,7 @@ impl World {
     }
 
     /// One pod: a process after the other.
-    async fn pod(self: Arc<Self>, slot: u64) {
+    pub(crate) async fn pod(self: Arc<Self>, slot: u64) {
         loop {
             let number = self.processes.fetch_add(1, Ordering::Relaxed) + 1;
             let process = Arc::new(Process::new(number, slot));
@@ -295,7 +320,7 @@ impl World {
         }
     }
 
-    fn hearts(&self) {
+    pub(crate) fn hearts(&self) {
         let mut notes = lock(&self.notes);
         let stopped = notes.processes.iter().filter(|p| !p.killed.is_cancelled());
         let found: Vec<String> =
@@ -304,7 +329,7 @@ impl World {
     }
 
     /// Whether every object has come to an end of its own, as it says itself.
-    fn at_rest(&self) -> bool {
+    pub(crate) fn at_rest(&self) -> bool {
         self.schedule.jobs.iter().all(|job| {
             let answer = self.ask(PEOPLE, Verb::Get, &uri(&job.namespace, &job.name), None);
             if answer.code == 404 {
@@ -318,70 +343,5 @@ impl World {
                 && !conditions.is_empty()
                 && !conditions.iter().any(|c| c["type"] == "Reconciling")
         })
-    }
-}
-
-/// The longest that anything may take once the faults have stopped: a late execution of 20 minutes, a signature of 15,
-/// a slow retry of 15, and what follows from each.
-const BOUND: Duration = Duration::from_secs(60 * 60);
-
-/// Plays a schedule to its end.
-#[must_use]
-pub fn play(schedule: Schedule, quiet: Duration) -> Record {
-    let built = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let runtime = built.unwrap_or_else(|e| unreachable!("a runtime without threads and files: {e}"));
-    runtime.block_on(async move {
-        let world = Arc::new(World::new(schedule));
-        world.prepare();
-        let mut tasks = tokio::task::JoinSet::new();
-        for slot in 0..world.schedule.replicas {
-            tasks.spawn(world.clone().pod(slot));
-        }
-        let people = tokio::spawn(world.clone().people());
-        wait(world.schedule.faulty).await;
-        world.hearts();
-        drop(people.await);
-        let honest = world.now();
-        world.faulty.store(false, Ordering::Relaxed);
-        lock(&world.cloud).switches.faults.clear();
-        world.tell("the faults stop");
-        let end = world.elapsed() + BOUND;
-        let soonest = world.elapsed() + Duration::from_secs(180);
-        while world.elapsed() < end {
-            wait(Duration::from_secs(60)).await;
-            if world.elapsed() > soonest && world.at_rest() {
-                break;
-            }
-        }
-        let settled = world.now();
-        world.tell("settled, or the bound is over");
-        wait(quiet).await;
-        world.hearts();
-        world.record(honest, settled)
-    })
-}
-
-impl World {
-    fn record(&self, honest: Timestamp, settled: Timestamp) -> Record {
-        let end = self.now();
-        let mut cloud = lock(&self.cloud);
-        cloud.advance(end);
-        let notes = std::mem::take(&mut *lock(&self.notes));
-        let Notes { sent, identities, died, story, faults, exchanges, wrong, processes: _ } = notes;
-        Record {
-            schedule: self.schedule.clone(),
-            history: self.api.history(0),
-            ledger: cloud.ledger().clone(),
-            sent,
-            identities,
-            died,
-            honest,
-            settled,
-            end,
-            story,
-            faults,
-            exchanges,
-            wrong,
-        }
     }
 }

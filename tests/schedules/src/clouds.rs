@@ -1,4 +1,4 @@
-//! The cloud of a schedule.
+//! What the cloud is like: one setting of its switches for each profile.
 //!
 //! **May touch:** its arguments.
 
@@ -8,10 +8,12 @@ use simulator::{
     Switches, Window,
 };
 
-use super::Profile;
 use crate::chance::Chance;
+use crate::story::Profile;
 
-pub(super) fn switches(profile: Profile, chance: &mut Chance) -> Switches {
+/// The switches of a profile.
+#[must_use]
+pub fn switches(profile: Profile, chance: &mut Chance) -> Switches {
     let harsh = JobRules {
         start_on_running: StartOnRunning::Restart,
         started_time: StartedTime::Absent,

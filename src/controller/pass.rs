@@ -92,12 +92,12 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
         Action::TakeTurn(_) => records,
         Action::Look(_) | Action::Start(_) | Action::Adopt | Action::Tidy | Action::Settle(_) => false,
     };
-    // A spec that was tidied up is compared with what was applied, however late.
-    let must_write = (next.must_write && plan.action != Action::Tidy) || moves_on;
-    if must_write || next.must_write || (at_rest && !short_wait) {
+    // What a call found is the memory of its backoff. A spec that was tidied up is compared however late.
+    let only_tells = !moves_on && matches!(plan.action, Action::Nothing | Action::TakeTurn(_) | Action::Tidy);
+    if next.must_write || moves_on || (at_rest && !short_wait) {
         let now = ctx.clock.now();
         let may_tell = ctx.memory.update(&uid, |facts| facts.may_tell(now));
-        if !must_write && may_tell > now {
+        if only_tells && may_tell > now {
             return Ok((next, Some(may_tell)));
         }
         let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
@@ -105,7 +105,7 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
             facts.unrecorded = None;
             if written.is_some() {
                 facts.never_sent.clear(); // an intent under an older version can no longer be applied
-                if !must_write {
+                if only_tells {
                     facts.tell(now);
                 }
             }

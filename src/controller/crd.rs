@@ -34,17 +34,18 @@ impl CrdCheck {
         });
         let how = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
         match api.patch_status(&key.name, &how, &Patch::Apply(&body)).await {
-            Ok(_) => {
-                self.0.store(true, Ordering::Release);
-                ctx.health.set_ready(Ok(()));
-                Ok(())
-            }
+            Ok(_) => {}
+            // What others hold of the status made the whole invalid; every field of ours was known before that.
+            Err(kube::Error::Api(problem)) if problem.code == 422 => {}
             Err(error) if short(&error).contains("field not declared in schema") => {
                 let old = Error::OldCrd(short(&error));
                 ctx.health.set_ready(Err(old.to_string()));
-                Err(old)
+                return Err(old);
             }
-            Err(error) => Err(Error::kube("cannot check the CRD")(error)),
+            Err(error) => return Err(Error::kube("cannot check the CRD")(error)),
         }
+        self.0.store(true, Ordering::Release);
+        ctx.health.set_ready(Ok(()));
+        Ok(())
     }
 }

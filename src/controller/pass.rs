@@ -86,10 +86,9 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
     // A short wait for a turn is not worth a write; one that a person should know of is.
     let short_wait = next.plan.wait == Wait::OnTurn && !is_told(&next);
     // What a look showed may call for more than the record does: unwritten, the same record would be decided on for ever.
-    let records = matches!(next.plan.action, Action::Adopt | Action::Tidy | Action::Settle(_));
     let moves_on = match plan.action {
         Action::Nothing => !at_rest,
-        Action::TakeTurn(_) => records,
+        Action::TakeTurn(_) => !at_rest && next.plan.lane != plan.lane,
         Action::Look(_) | Action::Start(_) | Action::Adopt | Action::Tidy | Action::Settle(_) => false,
     };
     // What a call found is the memory of its backoff. A spec that was tidied up is compared however late.

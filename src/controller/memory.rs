@@ -31,11 +31,11 @@ pub struct Facts {
     pub credentials_version: String,
     /// Passes that failed in a row.
     pub failures: i32,
-    /// When status was last written only to tell how the object stands.
+    /// When status was last written for another reason than an attempt.
     told: Vec<Timestamp>,
 }
 
-/// So many writes of one object in a minute may only tell how it stands.
+/// So many writes of one object in a minute, besides those of its attempts.
 const TOLD: usize = 6;
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -50,7 +50,7 @@ impl Facts {
         }
     }
 
-    /// It was written so.
+    /// It was written for another reason than an attempt.
     pub fn tell(&mut self, now: Timestamp) {
         self.told.push(now);
     }

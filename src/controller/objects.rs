@@ -5,9 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt as _;
 
 use super::queue::ObjectKey;
+use super::record::MANAGER;
 use crate::api::{DataIntegrationJob, DataWorksAccount};
 
 /// Objects by namespace and name.
@@ -130,8 +132,16 @@ fn version<K: kube::Resource>(object: &K) -> u64 {
 }
 
 /// Without what is large and never looked at. The object is never written back whole.
+/// Of the managers only those remain that wrote in the status besides our apply, without what they wrote.
 fn trimmed(mut job: DataIntegrationJob) -> DataIntegrationJob {
-    job.managed_fields_mut().clear();
+    let ours =
+        |e: &ManagedFieldsEntry| e.operation.as_deref() == Some("Apply") && e.manager.as_deref() == Some(MANAGER);
+    let managers = job.managed_fields_mut();
+    managers.retain(|entry| entry.subresource.as_deref() == Some("status") && !ours(entry));
+    for entry in managers.iter_mut() {
+        entry.fields_v1 = None;
+    }
+    managers.shrink_to_fit();
     job.annotations_mut().retain(|name, _| name.starts_with("dijob.dev/"));
     job.labels_mut().clear();
     job

@@ -91,12 +91,14 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
         Action::TakeTurn(_) => !at_rest && next.plan.lane != plan.lane,
         Action::Look(_) | Action::Start(_) | Action::Adopt | Action::Tidy | Action::Settle(_) => false,
     };
-    // What a call found is the memory of its backoff. A spec that was tidied up is compared however late.
-    let only_tells = !moves_on && matches!(plan.action, Action::Nothing | Action::TakeTurn(_) | Action::Tidy);
-    if next.must_write || moves_on || (at_rest && !short_wait) {
+    let of_an_attempt = next.must_write && plan.action != Action::Tidy;
+    let backs_off = next.status.attempts > subject.seen.record.attempts;
+    let cannot_wait = of_an_attempt || moves_on || backs_off;
+    if cannot_wait || next.must_write || (at_rest && !short_wait) {
         let now = ctx.clock.now();
         let may_tell = ctx.memory.update(&uid, |facts| facts.may_tell(now));
-        if only_tells && may_tell > now {
+        if !cannot_wait && may_tell > now {
+            // What a look found is still in memory, and a tidied spec is compared however late.
             return Ok((next, Some(may_tell)));
         }
         let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
@@ -104,7 +106,7 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
             facts.unrecorded = None;
             if written.is_some() {
                 facts.never_sent.clear(); // an intent under an older version can no longer be applied
-                if only_tells {
+                if !of_an_attempt {
                     facts.tell(now);
                 }
             }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Context;
 use super::error::Error;
 use super::queue::ObjectKey;
-use crate::api::condition::ConditionType;
+use crate::api::condition::{Condition, ConditionType};
 use crate::api::{DataIntegrationJob, JobStatus};
 use crate::telemetry::{Ended, StatusWrite};
 
@@ -31,20 +31,9 @@ pub async fn write_status(
         return Ok(None);
     }
     let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
-    let body = json!({
-        "apiVersion": DataIntegrationJob::api_version(&()),
-        "kind": DataIntegrationJob::kind(&()),
-        "metadata": { "name": key.name, "resourceVersion": job.resource_version() },
-        "status": next,
-    });
-    let how = PatchParams::apply(MANAGER).force();
-    let written = match api.patch_status(&key.name, &how, &Patch::Apply(&body)).await {
-        // An apply takes away only what this manager wrote: a restored or hand-written history would pass for ours.
-        Ok(job) if !holds(&job, next) => replace_status(&api, &job, next).await,
-        // What it leaves of a record that was partly ours is no valid record.
-        Err(kube::Error::Api(problem)) if problem.code == 422 => replace_status(&api, job, next).await,
-        other => other,
-    };
+    // An apply takes away only what it alone put there: where others wrote, a restored history would be left behind, and
+    // pass for ours. One write replaces it all, under the same version.
+    let written = if others_wrote(job) { replace(&api, job, next).await } else { apply(&api, job, next).await };
     let written = written.map_err(Error::kube("cannot write status"));
     ctx.metrics.status_write(
         kind,
@@ -67,20 +56,47 @@ pub async fn write_status(
 fn holds(job: &DataIntegrationJob, next: &JobStatus) -> bool {
     job.status.as_ref().is_some_and(|stored| {
         let mut stored = stored.clone();
-        stored.conditions.retain(|c| ConditionType::ALL.iter().any(|t| t.as_str() == c.type_));
+        stored.conditions.retain(is_ours);
         stored == *next
     })
 }
 
-async fn replace_status(
+fn is_ours(condition: &Condition) -> bool {
+    ConditionType::ALL.iter().any(|t| t.as_str() == condition.type_)
+}
+
+/// Somebody else put something in this status, or all of it under another object.
+fn others_wrote(job: &DataIntegrationJob) -> bool {
+    let of_another = job.status.as_ref().is_some_and(|s| s.uid.is_some() && s.uid != job.metadata.uid);
+    of_another || !job.managed_fields().is_empty()
+}
+
+async fn apply(
     api: &Api<DataIntegrationJob>,
     job: &DataIntegrationJob,
     next: &JobStatus,
 ) -> kube::Result<DataIntegrationJob> {
-    tracing::warn!("status holds what somebody else wrote: it is replaced");
+    let name = job.name_any();
+    let body = json!({
+        "apiVersion": DataIntegrationJob::api_version(&()),
+        "kind": DataIntegrationJob::kind(&()),
+        "metadata": { "name": name, "resourceVersion": job.resource_version() },
+        "status": next,
+    });
+    api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&body)).await
+}
+
+async fn replace(
+    api: &Api<DataIntegrationJob>,
+    job: &DataIntegrationJob,
+    next: &JobStatus,
+) -> kube::Result<DataIntegrationJob> {
+    let mut next = next.clone();
+    let stored = job.status.iter().flat_map(|status| &status.conditions);
+    next.conditions.extend(stored.filter(|c| !is_ours(c)).cloned());
     let patch = json!([
         { "op": "replace", "path": "/metadata/resourceVersion", "value": job.resource_version() },
-        { "op": "replace", "path": "/status", "value": next },
+        { "op": "add", "path": "/status", "value": next },
     ]);
     let patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
     let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };

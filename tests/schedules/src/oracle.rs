@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dijob_operator::api::condition::ConditionStatus;
-use dijob_operator::api::{JobStatus, OnUnknown};
+use dijob_operator::api::{JobStatus, OnUnknown, PendingStart};
 use jiff::{SignedDuration, Timestamp};
 use simulator::{Console, Entry, Fate, StartedTime, Verdict};
 
@@ -276,9 +276,12 @@ impl Judged<'_> {
         if end.spec.suspend {
             return Ok(());
         }
-        demand(status.pending_start.is_none(), "I2", || "a start is unresolved".to_owned())?;
-        // What the cloud refuses rests, visibly, and is tried again every 15 minutes.
+        // What the cloud refuses rests, visibly, and is tried again every 15 minutes: also where an earlier copy had no answer.
         let stalled = condition("Stalled").is_some();
+        let refused = |id: &str| self.arrivals(id).any(surely_not_executed);
+        let rests = |p: &PendingStart| stalled && status.next_attempt_time.is_some() && p.attempt > 1 && refused(&p.id);
+        let resolved = status.pending_start.as_ref().is_none_or(rests);
+        demand(resolved, "I2", || "a start is unresolved".to_owned())?;
         if stalled && status.next_attempt_time.is_some() {
             return Ok(());
         }

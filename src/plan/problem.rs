@@ -118,7 +118,12 @@ impl Problem {
 
 impl CloudProblem {
     fn face(&self) -> (Reason, String, bool) {
+        let of_a_look = self.operation == Operation::GetDiJob.action();
         let (reason, hint, warning) = match self.kind {
+            ErrorKind::Invalid if of_a_look => {
+                (Reason::ReadRefused, "correct spec.diJobId, or mend the job in DataWorks", true)
+            }
+            ErrorKind::NonceUsed if of_a_look => (Reason::CloudUnavailable, "it is read again with backoff", false),
             ErrorKind::Throttled => (Reason::Throttled, "it is sent again in its turn", false),
             ErrorKind::DailyLimit => (Reason::DailyLimitReached, "calls go on after midnight, UTC+8", true),
             ErrorKind::Denied => (Reason::AccessDenied, self.denied_hint(), true),

@@ -247,16 +247,19 @@ impl Judged<'_> {
     }
 
     fn few_writes(&self) -> Check {
-        let times: Vec<Timestamp> =
-            self.object.versions.iter().filter(|v| is_process(&v.caller)).map(|v| v.time).collect();
-        for (n, from) in times.iter().enumerate() {
+        let ours: Vec<_> = self.object.versions.iter().filter(|v| is_process(&v.caller)).collect();
+        for (n, first) in ours.iter().enumerate() {
+            let from = &first.time;
             let until = *from + secs(60);
-            let writes = times.iter().skip(n).take_while(|t| **t < until).count();
+            let within = || ours.iter().skip(n).take_while(|v| v.time < until);
+            // Each process has its own pace.
+            let processes = within().map(|v| v.caller.as_str()).collect::<BTreeSet<_>>().len();
+            let writes = within().count();
             let attempts = self.commits.iter().filter(|c| c.at >= *from && c.at < until).count();
             // A few edits are acted on one by one; a flood of them must be merged.
             let edits =
                 self.object.versions.iter().filter(|v| !is_process(&v.caller) && v.time >= *from && v.time < until);
-            demand(writes <= 6 + 4 * attempts.max(1) + edits.count().min(4), "I6", || {
+            demand(writes <= 6 * processes + 4 * attempts.max(1) + edits.count().min(4), "I6", || {
                 format!("{writes} writes of {} in a minute, with {attempts} attempts", self.uid)
             })?;
         }

@@ -7,7 +7,7 @@ use schedules::faults::Kind;
 use schedules::run::{How, Played, explain, run};
 use schedules::story::{Story, Wishes};
 
-const SEEDS: u64 = 16;
+const SEEDS: u64 = 24;
 
 /// Plays the seeds of a row; every promise must hold in each, and each wanted fault must have struck.
 fn row(salt: u64, wishes: &Wishes, wanted: &[(Kind, &str)]) -> Vec<Played> {

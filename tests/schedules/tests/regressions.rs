@@ -1,0 +1,30 @@
+//! Schedules that once broke a promise, each by the fault that its name tells.
+#![expect(clippy::panic, reason = "tests")]
+
+use std::time::Duration;
+
+use schedules::run::{How, explain, run};
+
+fn all_kept(seeds: &[u64]) {
+    for seed in seeds {
+        let how = How { quiet: Duration::ZERO, ..How::default() };
+        if let Err(broken) = &run(*seed, &how).verdict {
+            panic!("{}", explain(*seed, &how, broken));
+        }
+    }
+}
+
+#[test]
+fn a_look_that_status_does_not_hold_yet_makes_no_pass_repeat_itself() {
+    all_kept(&[131, 249, 710]);
+}
+
+#[test]
+fn a_status_restored_from_another_object_is_never_ours_not_even_in_part() {
+    all_kept(&[22, 981, 1087, 2254, 2520]);
+}
+
+#[test]
+fn a_spec_that_flaps_is_told_at_a_readers_pace() {
+    all_kept(&[16, 1698]);
+}

@@ -112,13 +112,7 @@ async fn start(ctx: &Context, subject: &Subject, plan: &Plan, pending: &PendingS
     let now = ctx.clock.now();
     ctx.memory.update(uid, |facts| {
         facts.unrecorded = Some(answered.clone());
-        if may_have_run || pending.attempt > 1 {
-            facts.call_of = Some((pending.id.clone(), pending.attempt));
-            facts.own_call = true;
-        }
-        if may_have_run {
-            facts.call_at = Some(now);
-        }
+        facts.call.made(pending, may_have_run, now);
     });
     Ok((Outcome::Answered(Box::new(answered)), committed))
 }

@@ -86,7 +86,7 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
         key: key_view,
         missing_since: facts.missing_since,
         reading: facts.reading,
-        call_at: facts.call_at,
+        call_at: facts.call.at,
         unrecorded: facts.unrecorded,
         never_sent,
         turn,
@@ -126,7 +126,7 @@ pub fn refresh(ctx: &Context, subject: &Subject) -> Observed {
     let host = subject.access.as_ref().map(|a| a.endpoint.host());
     Observed {
         reading: facts.reading,
-        call_at: facts.call_at,
+        call_at: facts.call.at,
         turn,
         hold,
         cloud_offset: host.map(|h| ctx.memory.offset(h)).unwrap_or_default(),
@@ -138,7 +138,7 @@ fn remember(ctx: &Context, uid: &str, job: &DataIntegrationJob, missing: bool) -
     let now = ctx.clock.now();
     ctx.memory.update(uid, |facts| {
         if let Some(status) = &job.status {
-            facts.meet(status, now);
+            facts.call.meet(status, now);
         }
         facts.missing_since = if missing { facts.missing_since.or(Some(now)) } else { None };
         facts.clone()

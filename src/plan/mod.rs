@@ -41,6 +41,7 @@ mod conditions;
 mod decide;
 mod evidence;
 pub mod inputs;
+pub mod last_call;
 pub mod notice;
 pub mod observed;
 mod obstacle;

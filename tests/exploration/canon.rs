@@ -11,6 +11,7 @@ use dijob_operator::api::{
 };
 use dijob_operator::dataworks::error::Error;
 use dijob_operator::plan::Outcome;
+use dijob_operator::plan::last_call::LastCall;
 use dijob_operator::plan::observed::{Answer, Answered, Reading, Seen, View};
 use jiff::Timestamp;
 
@@ -282,7 +283,9 @@ impl Canon {
         let Process { life: _, doing, facts, uid } = process;
         self.name(&process.holder());
         self.put(uid);
-        let Facts { call_at, call_of, reading, unrecorded, never_sent, missing_since, credentials } = facts;
+        let Facts { call, reading, unrecorded, never_sent, missing_since, credentials } = facts;
+        let LastCall { at: call_at, of: call_of, own } = call;
+        self.put(own);
         self.time(*call_at);
         self.time(*missing_since);
         self.put(credentials);

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dijob_operator::api::{JobStatus, PendingStart};
+use dijob_operator::api::PendingStart;
 use dijob_operator::dataworks::error::{Error, Operation, Ran};
+use dijob_operator::plan::last_call::LastCall;
 use dijob_operator::plan::observed::{Account, Answer, Answered, Key, Object, Reading, Settings, Turn};
 use dijob_operator::plan::{Action, Observed, Outcome, Plan, Stance, Verdict, Wait, decide, next_status};
 use jiff::{SignedDuration, Timestamp};
@@ -17,10 +18,8 @@ use super::world::{REGIONS, Touched, Version, World};
 /// What a process remembers of the object besides its status. The rules are those of `controller::memory`.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// See [`Observed::call_at`].
-    pub call_at: Option<Timestamp>,
-    /// The start that it is about.
-    pub call_of: Option<(String, i64)>,
+    /// The last call that matters.
+    pub call: LastCall,
     /// The last look.
     pub reading: Option<Reading>,
     /// An answer that status does not hold.
@@ -84,23 +83,6 @@ impl Process {
     }
 }
 
-impl Facts {
-    fn meet(&mut self, status: &JobStatus, now: Timestamp) {
-        let pending = status.pending_start.as_ref().map(|p| (p.id.as_str(), Some(p.attempt)));
-        let last = status.last_start.as_ref();
-        if pending.is_none() && last.is_some_and(|l| l.outcome == "Rejected") {
-            self.call_at.get_or_insert(Timestamp::UNIX_EPOCH);
-            return;
-        }
-        let Some((id, attempt)) = pending.or_else(|| last.map(|l| (l.id.as_str(), None))) else { return };
-        let ours = self.call_of.as_ref().is_some_and(|of| of.0 == id && attempt.is_none_or(|n| n == of.1));
-        if !ours || self.call_at.is_none() {
-            self.call_at = Some(now);
-            self.call_of = Some((id.to_owned(), attempt.unwrap_or_default()));
-        }
-    }
-}
-
 /// As the flags are by default.
 const SETTINGS: Settings =
     Settings { settle: Duration::from_secs(30), confirm: Duration::from_secs(120), grace: Duration::from_secs(120) };
@@ -144,7 +126,7 @@ impl World {
         }
         let mut record = version.status.clone();
         let conditions = std::mem::take(&mut record.conditions);
-        me.facts.meet(&record, now);
+        me.facts.call.meet(&record, now);
         me.facts.missing_since = if there { None } else { me.facts.missing_since.or(Some(now)) };
         let never_sent =
             record.pending_start.as_ref().is_some_and(|s| s.attempt <= 1 && me.facts.never_sent.contains(&s.id));
@@ -164,7 +146,7 @@ impl World {
             key,
             missing_since: facts.missing_since,
             reading: facts.reading,
-            call_at: facts.call_at,
+            call_at: facts.call.at,
             unrecorded: facts.unrecorded,
             never_sent,
             turn: Turn::None,
@@ -332,17 +314,12 @@ impl World {
             Answer::Accepted { .. } => true,
             Answer::Failed(e) => e.ran() == Ran::May,
         };
-        let (now, about) = (self.time(), (held.record.id.clone(), held.record.attempt));
+        let now = self.time();
         let credentials_version = held.seen.credentials_version();
         let answered = Answered { pending: (*held.record).clone(), credentials_version, answer };
         let me = self.me(p);
         me.facts.unrecorded = Some(answered.clone());
-        if may_have_run || about.1 > 1 {
-            me.facts.call_of = Some(about);
-        }
-        if may_have_run {
-            me.facts.call_at = Some(now);
-        }
+        me.facts.call.made(&answered.pending, may_have_run, now);
         me.doing = Doing::Recording(held, Outcome::Answered(Box::new(answered)));
     }
 
@@ -351,7 +328,7 @@ impl World {
         let Doing::Recording(held, outcome) = self.processes[p].doing.clone() else { return Ok(()) };
         self.me(p).doing = Doing::Idle;
         let facts = &self.processes[p].facts;
-        let (reading, call_at) = (facts.reading.clone(), facts.call_at);
+        let (reading, call_at) = (facts.reading.clone(), facts.call.at);
         let seen = Observed { reading, call_at, turn: Turn::None, ..held.seen.clone() };
         self.store(p, &seen, &held.plan, &outcome, held.rv, api)?;
         Ok(())

@@ -230,9 +230,7 @@ impl Ledger {
         let same = self
             .known(&last.id)
             .is_some_and(|s| (&s.record().region, s.record().di_job_id) == (&record.region, record.di_job_id));
-        // A call that outlasts its timeout is one of a process that was paused: its answer comes late, and is known late.
-        let paused = self.known(&last.id).is_none_or(|s| s.attempts.iter().any(|a| a.sent && at - a.at > 15_000));
-        demand(!same || paused || now - at >= 120_000, || format!("I1: {} does not wait for {}", record.id, last.id))
+        demand(!same || now - at >= 120_000, || format!("I1: {} does not wait for {}", record.id, last.id))
     }
 
     /// What is at work when it is first seen is not started.
@@ -383,8 +381,7 @@ impl Ledger {
             "Accepted" | "Rejected" | "Confirmed" | "Unknown" => {}
             other => return Err(format!("I5: outcome {other}")),
         }
-        let says = new.conditions.iter().any(|c| c.reason == "NotRunning");
-        if says && last.confirmation.as_deref() == Some("TimedOut") {
+        if last.confirmation.as_deref() == Some("TimedOut") {
             let called = start.attempts.last().map_or(now, |a| a.at);
             let late = self.read_at[job].is_some_and(|at| at - called >= 120_000);
             demand(late, || format!("I5: {} is called not running too soon", last.id))?;

@@ -3,10 +3,14 @@
 
 #[path = "decide/conditions.rs"]
 mod conditions;
+#[path = "decide/confirm.rs"]
+mod confirm;
 #[path = "decide/edges.rs"]
 mod edges;
 #[path = "decide/laws.rs"]
 mod laws;
+#[path = "decide/record.rs"]
+mod record;
 #[path = "decide/resolve.rs"]
 mod resolve;
 #[path = "decide/starts.rs"]

@@ -1,12 +1,12 @@
 //! What becomes of a start: the outcome table, and the rules of what the record must say and when.
 
 use dijob_operator::plan::inputs::inputs_of;
-use dijob_operator::plan::observed::{JobRef, Settings};
+use dijob_operator::plan::observed::JobRef;
 use jiff::SignedDuration;
 
 use super::*;
 
-fn server() -> Answer {
+pub fn server() -> Answer {
     failed(ErrorKind::Server, "InternalError.System", 500)
 }
 
@@ -20,7 +20,7 @@ fn both() -> [(Observed, PendingStart, &'static str); 4] {
     ]
 }
 
-fn sent(seen: &Observed, record: PendingStart, answer: Answer) -> Observed {
+pub fn sent(seen: &Observed, record: PendingStart, answer: Answer) -> Observed {
     stored(&seen.clone().called(0), &answered(record, answer))
 }
 
@@ -261,7 +261,7 @@ fn a_forced_start_is_looked_for_six_times_and_closed_when_its_signature_has_expi
 }
 
 /// A forced start whose matter was closed as unknown.
-fn unknown(object: Observed, record: PendingStart) -> Observed {
+pub fn unknown(object: Observed, record: PendingStart) -> Observed {
     let expired = record.tap(|p| p.signed_time = whole_seconds(ago(901)));
     stored(&object.called(901).pending(expired).looked(0, saw(STOPPED, Some(100))), &Outcome::Done)
 }
@@ -381,298 +381,4 @@ fn resolution_reads_the_job_that_the_record_names() {
     assert_eq!(decide(&sign, now()), settle(Verdict::Confirmed));
     let other = unresolved(ordinary(40).tap(|p| p.di_job_id = 5), 40).cloud("Running", Some(200));
     assert_ne!(decide(&other, now()), settle(Verdict::Confirmed), "a look at another job proves nothing");
-}
-
-#[test]
-fn a_refused_resend_does_not_clear_the_first_copy() {
-    let second = || ordinary(40).tap(|p| p.attempt = 2);
-    for answer in [
-        failed(ErrorKind::Throttled, "Throttling.User", 429),
-        failed(ErrorKind::Denied, "Forbidden.RAM", 403),
-        failed(ErrorKind::Invalid, "InvalidParameter", 400),
-        failed(ErrorKind::ClockSkew, "InvalidTimeStamp.Expired", 400),
-        failed(ErrorKind::NonceUsed, "SignatureNonceUsed", 400),
-        silence(),
-        server(),
-    ] {
-        let next = sent(&unresolved(ordinary(40), 40).cloud(STOPPED, Some(100)), second(), answer);
-        let pending = next.record.pending_start.as_ref().unwrap();
-        assert_eq!((pending.attempt, pending.nonce.as_str()), (2, "first-nonce"));
-        assert_eq!(next.record.last_start, None, "the trigger has no outcome yet");
-    }
-    let next = sent(&unresolved(ordinary(40), 40).cloud(STOPPED, Some(100)), second(), accepted());
-    assert_eq!(next.record.last_start.unwrap().outcome, "Accepted", "short of this");
-}
-
-#[test]
-fn an_intent_that_was_not_sent_is_withdrawn_unless_an_earlier_copy_was() {
-    let withdrawn = stored(&unresolved(forced(5), 5).force().with(|o| o.never_sent = true), &Outcome::Done);
-    assert_eq!(withdrawn.record.pending_start, None);
-    let second = ordinary(40).tap(|p| p.attempt = 2);
-    let kept = stored(&unresolved(second.clone(), 5).with(|o| o.never_sent = true), &Outcome::Done);
-    assert_eq!(kept.record.pending_start, Some(second));
-}
-
-#[test]
-fn the_intent_writes_nothing_but_itself() {
-    let seen = at_rest().token("t");
-    let record = start_of(&seen).unwrap();
-    let next = after(&seen, &Outcome::Intended(Box::new(record.clone()))).status;
-    assert_eq!(next.pending_start, Some(record));
-    assert_eq!((next.applied, next.handled_rerun_tokens, next.last_start), (None, Vec::new(), None));
-}
-
-#[test]
-fn an_outcome_is_written_from_the_record_not_from_the_object_as_it_is_by_then() {
-    let record = ordinary(1).tap(|p| p.rerun_tokens = vec!["t".to_owned()]);
-    let by_then = at_rest().force().token("u").with(|o| o.object.generation = 9);
-    let next = after(&by_then, &answered(record, accepted())).status;
-    let applied = next.applied.unwrap();
-    assert_eq!((applied.generation, applied.force_to_rerun), (3, false));
-    assert_eq!(next.handled_rerun_tokens, ["t"]);
-}
-
-#[test]
-fn an_outcome_is_not_written_over_another_attempt() {
-    let late = |attempt| Answered {
-        pending: ordinary(40).tap(|p| p.attempt = attempt),
-        credentials_version: "a1/s1".to_owned(),
-        answer: accepted(),
-    };
-    let seen = unresolved(ordinary(40).tap(|p| p.attempt = 2), 40);
-    let first = stored(&seen.clone().with(|o| o.unrecorded = Some(late(1))), &Outcome::Done);
-    assert_eq!(first.record.pending_start, seen.record.pending_start);
-    let second = stored(&seen.with(|o| o.unrecorded = Some(late(2))), &Outcome::Done);
-    assert_eq!(second.record.last_start.unwrap().outcome, "Accepted");
-}
-
-/// Shortest schedule: a refused read, a commit, an answer that is none, a read of the running job.
-#[test]
-fn a_start_without_a_baseline_is_not_sent_again_when_the_job_can_be_read() {
-    let blind = |p: &mut PendingStart| (p.baseline_started_time, p.baseline_job_status) = (None, None);
-    let seen = unresolved(ordinary(40).tap(blind).tap(|p| p.answered = true), 40);
-    for (word, started) in [("Running", Some(5_000)), ("Finished", Some(100)), ("Running", None)] {
-        let plan = decide(&seen.clone().cloud(word, started), now());
-        assert!(matches!(plan, Plan { action: Action::Nothing, stance: Stance::Resolving(_), .. }), "{plan:?}");
-    }
-    assert!(
-        start_of(&seen.cloud(STOPPED, Some(100))).is_some(),
-        "a job at rest is not started twice by a second start"
-    );
-}
-
-/// Shortest schedule: commit, rotation, a refusal of the old key whose record was cut off, the record.
-#[test]
-fn a_refusal_recorded_late_is_not_blamed_on_what_was_mended_meanwhile() {
-    let denied = || failed(ErrorKind::Denied, "InvalidAccessKeyId.NotFound", 404);
-    let late = |seen: Observed| {
-        let credentials_version = seen.credentials_version();
-        let pending = ordinary(5).tap(|p| p.rerun_tokens = vec!["t".to_owned()]);
-        seen.with(|o| o.unrecorded = Some(Answered { pending, credentials_version, answer: denied() }))
-    };
-    let seen = late(unresolved(ordinary(5).tap(|p| p.rerun_tokens = vec!["t".to_owned()]), 5).token("t"));
-    let goes_on = |seen: Observed| start_of(&stored(&seen, &Outcome::Done).cloud(STOPPED, Some(100))).is_some();
-    assert!(!goes_on(seen.clone()), "nothing changed");
-    let mended: [fn(&mut Observed); 3] = [
-        |o| o.key = Key::Ready { id: "LTAI".to_owned(), version: "s2".to_owned() },
-        |o| o.object.generation = 4,
-        |o| o.annotations.rerun = Some("u".to_owned()),
-    ];
-    for change in mended {
-        assert!(goes_on(seen.clone().with(change)), "mended between the call and its record");
-    }
-}
-
-#[test]
-fn a_late_answer_to_our_own_call_upgrades_unknown() {
-    let seen = unknown(observed().force(), forced(0));
-    let late = |answer| {
-        let credentials_version = "a1/s1".to_owned();
-        seen.clone().with(|o| o.unrecorded = Some(Answered { pending: forced(901), credentials_version, answer }))
-    };
-    let upgraded = stored(&late(accepted()), &Outcome::Done);
-    let last = upgraded.record.last_start.as_ref().unwrap();
-    assert_eq!((last.outcome.as_str(), last.request_id.as_deref()), ("Accepted", Some("R-2")));
-    assert!(!upgraded.record.applied.as_ref().unwrap().uncertain);
-    assert_eq!(upgraded.record.history.len(), 1, "one start, one entry");
-    let refused = stored(&late(failed(ErrorKind::Invalid, "InvalidParameter", 400)), &Outcome::Done);
-    assert_eq!(refused.record.last_start.unwrap().outcome, "Unknown");
-}
-
-#[test]
-fn a_restarted_process_looks_before_it_sends() {
-    let first_seen_now = unresolved(ordinary(40), 0).looked(1, saw(STOPPED, Some(100)));
-    assert_eq!(decide(&first_seen_now, now()).wait, Wait::Until(hence(30)));
-}
-
-#[test]
-fn an_older_operator_leaves_a_newer_record_alone() {
-    let newer = ordinary(901).tap(|p| p.protocol = 2);
-    let seen = unresolved(newer, 901).cloud("Running", Some(200)).token("t").with(|o| o.object.generation = 9);
-    let next = after(&seen, &Outcome::Done);
-    assert!(!next.must_write);
-    assert_eq!(next.status, seen.record);
-}
-
-// What counts as a sign.
-
-#[test]
-fn an_old_started_time_is_no_sign() {
-    let seen = |word: &str, started| decide(&unresolved(ordinary(40), 40).cloud(word, started), now());
-    assert!(matches!(seen("Running", Some(100)).action, Action::Start(_)), "the start before");
-    assert!(matches!(seen("Running", Some(99)).action, Action::Start(_)), "older still");
-    assert_eq!(seen("Stopped", Some(101)), settle(Verdict::Confirmed), "whatever the word");
-    assert!(matches!(seen("Running", None).action, Action::Start(_)), "it was read before, so a word is none");
-}
-
-#[test]
-fn the_baseline_is_the_largest_started_time_ever_recorded_for_this_job() {
-    let known =
-        |o: &mut Observed| o.record.job_started_time = Some(whole_seconds(Timestamp::from_second(500).unwrap()));
-    let seen = observed().settled().token("t").cloud(STOPPED, Some(100));
-    assert_eq!(start_of(&seen.clone().with(known)).unwrap().baseline_started_time, Some(500));
-    assert_eq!(start_of(&seen).unwrap().baseline_started_time, Some(100));
-    assert_eq!(start_of(&at_rest().with(known)).unwrap().baseline_started_time, Some(100), "of another job, maybe");
-}
-
-#[test]
-fn a_job_that_ran_before_gives_no_sign_by_running() {
-    let confirmed = |before: &str, word: &str, called: i64| {
-        let record = ordinary(called).tap(|p| {
-            p.baseline_started_time = None;
-            p.baseline_job_status = Some(before.to_owned());
-        });
-        decide(&unresolved(record, called).looked(0, saw(word, None)), now()) == settle(Verdict::Confirmed)
-    };
-    assert!(!confirmed("Running", "Running", 40));
-    assert!(!confirmed("Running", "Finished", 40), "the run before has ended");
-    assert!(!confirmed("Finished", "Finished", 40));
-    assert!(!confirmed(STOPPED, "Stopping", 40));
-    assert!(!confirmed(STOPPED, "Odd", 40));
-    for word in ["Running", "Finished", "Failed"] {
-        assert!(confirmed(STOPPED, word, 40), "{word}");
-        assert!(!confirmed(STOPPED, word, 29), "{word}: too early, it may be the start before");
-    }
-}
-
-#[test]
-fn without_a_baseline_nothing_seen_later_proves_anything() {
-    let record = ordinary(40).tap(|p| {
-        p.baseline_started_time = None;
-        p.baseline_job_status = None;
-    });
-    let plan = decide(&unresolved(record.clone(), 40).cloud("Running", Some(200)), now());
-    assert!(matches!(plan, Plan { action: Action::Nothing, stance: Stance::Resolving(_), .. }), "{plan:?}");
-    assert!(start_of(&unresolved(record, 40).cloud(STOPPED, Some(200))).is_some());
-}
-
-#[test]
-fn a_word_is_a_baseline_only_after_the_settle_time_of_the_call_before() {
-    let seen = |called, looked, started| {
-        decide(&observed().settled().token("t").called(called).looked(looked, saw(STOPPED, started)), now())
-    };
-    assert_eq!(seen(20, 1, None), until(preparing(Trigger::Rerun), hence(10)));
-    assert_eq!(seen(40, 15, None).action, Action::TakeTurn(Lane::Look));
-    assert!(matches!(seen(40, 5, None).action, Action::Start(_)));
-    assert!(matches!(seen(20, 1, Some(100)).action, Action::Start(_)), "a start time needs no such wait");
-}
-
-// After an accepted start.
-
-#[test]
-fn an_accepted_start_is_looked_for_until_the_confirm_timeout() {
-    let at = |called: i64, looked_at: Option<i64>, word: &str, started: Option<i64>| {
-        let seen = observed().settled().with(|o| o.record.last_start = Some(last("Accepted"))).called(called);
-        let seen = looked_at.map_or(seen.clone(), |at| seen.looked(called - at, saw(word, started)));
-        decide(&seen.turn(Turn::Held(Lane::Look)), now())
-    };
-    let confirming = |called: i64| Stance::Confirming(hence(120 - called));
-    let mut before = None;
-    for step in [2, 4, 8, 16, 32, 64, 120] {
-        assert_eq!(at(step - 1, before, STOPPED, Some(100)), until(confirming(step - 1), hence(1)), "before {step} s");
-        assert_eq!(at(step, before, STOPPED, Some(100)), look(confirming(step)), "at {step} s");
-        before = Some(step);
-    }
-    assert_eq!(at(121, Some(120), STOPPED, Some(100)), settle(Verdict::TimedOut));
-    assert_eq!(at(3, Some(2), "Running", Some(200)), settle(Verdict::Confirmed));
-    let blind = observed().settled().with(|o| o.record.last_start = Some(last("Accepted"))).called(5);
-    let refused = blind.looked(1, Seen::Refused(look_failed(ErrorKind::Denied, "Forbidden.RAM", 403)));
-    assert_eq!(decide(&refused, now()), settle(Verdict::Unreadable));
-}
-
-#[test]
-fn a_start_without_effect_is_not_running_and_a_late_sign_mends_it() {
-    let seen = observed()
-        .settled()
-        .with(|o| o.record.last_start = Some(last("Accepted")))
-        .called(121)
-        .looked(1, saw(STOPPED, Some(100)));
-    let timed_out = stored(&seen, &Outcome::Done);
-    assert_eq!(ready(&timed_out), (ConditionStatus::False, Reason::NotRunning));
-    assert_eq!(condition(&timed_out, "Stalled"), Some((ConditionStatus::True, Reason::NotRunning)));
-    assert_eq!(condition(&timed_out, "Started"), Some((ConditionStatus::True, Reason::StartAccepted)));
-    let late = stored(&timed_out.cloud("Running", Some(200)), &Outcome::Done);
-    assert_eq!(ready(&late), (ConditionStatus::True, Reason::JobRunning));
-    assert_eq!(late.record.last_start.unwrap().outcome, "Confirmed");
-}
-
-#[test]
-fn the_next_start_waits_until_the_last_is_confirmed_or_its_timeout_is_over() {
-    let next = |outcome: &str, confirmation: Option<&str>, called: i64| {
-        let seen = observed().settled().token("t").called(called).looked(0, saw(STOPPED, Some(100)));
-        start_of(&seen.with(|o| {
-            o.record.last_start = Some(last(outcome));
-            o.record.last_start.as_mut().unwrap().confirmation = confirmation.map(str::to_owned);
-        }))
-        .is_some()
-    };
-    assert!(!next("Accepted", None, 100));
-    assert!(!next("Accepted", Some("Refused"), 100), "unseen, it may still be on its way");
-    assert!(next("Accepted", Some("Refused"), 121));
-    assert!(next("Accepted", Some("TimedOut"), 121));
-    assert!(next("Confirmed", None, 100));
-    assert!(next("Rejected", None, 100));
-}
-
-#[test]
-fn with_nothing_to_do_looks_are_rare_and_only_where_something_is_open() {
-    let rests = |word: &str| {
-        let seen = observed().settled().with(|o| o.record.job_status = Some(word.to_owned())).called(86_400);
-        decide(&seen, now())
-    };
-    for (word, state) in [("Running", Rest::Running), ("Finished", Rest::Finished), ("Failed", Rest::Failed)] {
-        assert_eq!(rests(word), rest(Stance::Settled(state)));
-    }
-    let timed_out = observed().settled().called(700).with(|o| {
-        o.record.last_start = Some(last("Accepted"));
-        o.record.last_start.as_mut().unwrap().confirmation = Some("TimedOut".to_owned());
-        o.record.job_status = Some(STOPPED.to_owned());
-    });
-    let looked = |seconds| decide(&timed_out.clone().looked(seconds, saw(STOPPED, Some(100))), now());
-    assert_eq!(looked(200), until(Stance::Settled(Rest::NotRunning), hence(100)), "5 minutes at least");
-    assert_eq!(looked(301).action, Action::TakeTurn(Lane::Look));
-}
-
-#[test]
-fn the_times_are_those_that_flags_set() {
-    let slow = Settings {
-        settle: std::time::Duration::from_secs(60),
-        confirm: std::time::Duration::from_secs(300),
-        grace: std::time::Duration::from_secs(10),
-    };
-    let seen = unresolved(ordinary(40), 40).cloud(STOPPED, Some(100)).with(|o| o.settings = slow);
-    assert_eq!(decide(&seen, now()).wait, Wait::Until(hence(20)));
-}
-
-#[test]
-fn while_a_nonce_grows_old_no_look_is_paid_for() {
-    let other = |o: &mut Observed| o.key = Key::Ready { id: "LTAI2".to_owned(), version: "s2".to_owned() };
-    let seen = unresolved(ordinary(200), 200).looked(100, saw(STOPPED, Some(100))).with(other);
-    assert_eq!(decide(&seen, now()), until(closing_at(200), hence(400)));
-}
-
-#[test]
-fn while_a_word_settles_no_look_is_paid_for() {
-    let seen = observed().called(29).looked(11, saw(STOPPED, None));
-    assert_eq!(decide(&seen, now()), until(preparing(Trigger::FirstApply), hence(1)));
 }

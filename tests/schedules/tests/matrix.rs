@@ -146,7 +146,7 @@ fn a_lease_that_others_delete_or_edit_makes_no_two_leaders() {
 #[test]
 fn a_new_key_is_used_and_sends_no_old_copy() {
     let kinds = [Kind::AnswerLost, Kind::HangAfter, Kind::KillAfter];
-    let wishes = Wishes { story: Some(Story::KeyRotation), ..only(&kinds, (20, 300, 0)) };
+    let wishes = Wishes { story: Some(Story::KeyRotation), ..only(&kinds, (20, 600, 0)) };
     row(24, &wishes, &[(Kind::AnswerLost, "StartDIJob")]);
 }
 

@@ -29,21 +29,31 @@ pub struct Facts {
     pub failures: i32,
     /// When status was last written for another reason than an attempt.
     told: Vec<Timestamp>,
+    /// Until when nothing is done, because a backoff could not be recorded yet.
+    pub held_until: Option<Timestamp>,
 }
 
-/// So many writes of one object in a minute, besides those of its attempts: six less room for failures, which cannot wait.
+/// So many writes of one object in a minute, besides those of its attempts: six, of which two are left for failures.
 const TOLD: usize = 4;
+const WITH_FAILURES: usize = 6;
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 impl Facts {
     /// When status may next be written only to tell how the object stands: an object that somebody edits all the time is
     /// told of at the pace of a reader.
     pub fn may_tell(&mut self, now: Timestamp) -> Timestamp {
+        self.room(TOLD, now)
+    }
+
+    /// The same for a failure and its backoff: full jitter may draw short waits many times in a row.
+    pub fn may_back_off(&mut self, now: Timestamp) -> Timestamp {
+        self.room(WITH_FAILURES, now)
+    }
+
+    fn room(&mut self, writes: usize, now: Timestamp) -> Timestamp {
         self.told.retain(|at| now.duration_since(*at) < MINUTE);
-        match self.told.first() {
-            Some(oldest) if self.told.len() >= TOLD => oldest.saturating_add(MINUTE).unwrap_or(now),
-            Some(_) | None => now,
-        }
+        let oldest = self.told.len().checked_sub(writes).and_then(|n| self.told.get(n));
+        oldest.map_or(now, |at| at.saturating_add(MINUTE).unwrap_or(now))
     }
 
     /// It was written for another reason than an attempt.
@@ -114,5 +124,15 @@ mod tests {
         assert_eq!(facts.may_tell(at(60)), at(60));
         facts.tell(at(60));
         assert_eq!(facts.may_tell(at(60)), at(61));
+    }
+
+    #[test]
+    fn failures_have_two_more_writes_a_minute_than_what_only_tells() {
+        let mut facts = Facts::default();
+        for second in 0..6 {
+            assert_eq!(facts.may_back_off(at(second)), at(second));
+            facts.tell(at(second));
+        }
+        assert_eq!((facts.may_back_off(at(6)), facts.may_tell(at(6))), (at(60), at(62)));
     }
 }

@@ -45,10 +45,15 @@ pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
             return Ok(Requeue::OnChange); // what was begun is recorded; nothing new is begun
         }
         let Some(subject) = observe(ctx, key).await? else { return Ok(Requeue::OnChange) };
-        tracing::Span::current()
-            .record("uid", &subject.seen.object.uid)
-            .record("generation", subject.seen.object.generation);
+        if action == 0 {
+            tracing::Span::current()
+                .record("uid", &subject.seen.object.uid)
+                .record("generation", subject.seen.object.generation);
+        }
         ctx.crd.check(ctx, key).await?;
+        if let Some(until) = held(ctx, &subject) {
+            return Ok(Requeue::At(until));
+        }
         let plan = decide(&subject.seen, ctx.clock.now());
         if plan.stance == Stance::Foreign {
             tracing::warn!("status holds the record of a newer operator: the object is left alone");
@@ -72,6 +77,15 @@ pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
     Ok(Requeue::Again)
 }
 
+/// Until when a backoff holds that could not be recorded. An answer that waits for its record is not held up by it.
+fn held(ctx: &Context, subject: &Subject) -> Option<Timestamp> {
+    let now = ctx.clock.now();
+    ctx.memory.update(&subject.seen.object.uid, |facts| {
+        facts.held_until.take_if(|until| *until <= now);
+        facts.held_until.filter(|_| facts.unrecorded.is_none())
+    })
+}
+
 /// One action, and its record; and when what is not told yet may be told.
 async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, Option<Timestamp>), Error> {
     let uid = subject.seen.object.uid.clone();
@@ -93,13 +107,20 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
     };
     let of_an_attempt = next.must_write && plan.action != Action::Tidy;
     let backs_off = next.status.attempts > subject.seen.record.attempts;
-    let cannot_wait = of_an_attempt || moves_on || backs_off;
-    if cannot_wait || next.must_write || (at_rest && !short_wait) {
+    let cannot_wait = of_an_attempt || moves_on;
+    if cannot_wait || backs_off || next.must_write || (at_rest && !short_wait) {
         let now = ctx.clock.now();
-        let may_tell = ctx.memory.update(&uid, |facts| facts.may_tell(now));
-        if !cannot_wait && may_tell > now {
-            // What a look found is still in memory, and a tidied spec is compared however late.
-            return Ok((next, Some(may_tell)));
+        let may_write = ctx.memory.update(&uid, |facts| match (cannot_wait, backs_off) {
+            (true, _) => now,
+            (false, true) => facts.may_back_off(now),
+            (false, false) => facts.may_tell(now),
+        });
+        if may_write > now {
+            // What a look found is still in memory, and a tidied spec is compared however late; a backoff is kept here.
+            let backoff = next.status.next_attempt_time.as_ref().map_or(now, |at| at.0);
+            let until = if backs_off { may_write.max(backoff) } else { may_write };
+            ctx.memory.update(&uid, |facts| facts.held_until = backs_off.then_some(until));
+            return Ok((next, Some(until)));
         }
         let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
         ctx.memory.update(&uid, |facts| {

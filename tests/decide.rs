@@ -7,6 +7,8 @@ mod conditions;
 mod confirm;
 #[path = "decide/edges.rs"]
 mod edges;
+#[path = "decide/faults.rs"]
+mod faults;
 #[path = "decide/laws.rs"]
 mod laws;
 #[path = "decide/record.rs"]

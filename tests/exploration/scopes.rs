@@ -163,13 +163,13 @@ fn explored(kind: Kind) {
     }
 }
 
-/// Covers: 1u, 2u, 3u, 4u, 6u, 7u, 8u, 14u.
+/// Covers: 1u, 2u, 3u, 4u, 6u, 7u, 8u, 14u, 27u, 44u.
 #[test]
 fn every_path_of_an_ordinary_start_keeps_the_promises() {
     explored(Kind::Ordinary);
 }
 
-/// Covers: 1u, 2u, 3u, 4u, 6u.
+/// Covers: 1u, 2u, 3u, 4u, 6u, 27u, 44u.
 #[test]
 fn every_path_of_a_forced_start_keeps_the_promises() {
     explored(Kind::Forced);

@@ -81,6 +81,13 @@ impl Process {
     pub fn holder(&self) -> String {
         format!("p{}", self.life)
     }
+
+    /// Its look. Who begins to lead drops it, so that of a process without work is seen by nobody.
+    pub fn look(&self, leads: bool) -> Option<&Reading> {
+        let Facts { unrecorded, never_sent, reading, .. } = &self.facts;
+        let idle = matches!(self.doing, Doing::Idle) && unrecorded.is_none() && never_sent.is_empty();
+        reading.as_ref().filter(|_| leads || !idle)
+    }
 }
 
 /// As the flags are by default.

@@ -15,6 +15,8 @@ mod laws;
 mod record;
 #[path = "decide/resolve.rs"]
 mod resolve;
+#[path = "decide/rules.rs"]
+mod rules;
 #[path = "decide/starts.rs"]
 mod starts;
 #[path = "support"]

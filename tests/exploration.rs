@@ -13,6 +13,8 @@ mod canon;
 mod cloud;
 #[path = "exploration/deep.rs"]
 mod deep;
+#[path = "exploration/heard.rs"]
+mod heard;
 #[path = "exploration/honest.rs"]
 mod honest;
 #[path = "exploration/lanes.rs"]

@@ -17,7 +17,7 @@ use dijob_operator::plan::observed::{Answer, Answered, Reading, Seen, View};
 use jiff::Timestamp;
 
 use super::lanes::{Lanes, START};
-use super::live::{Live, versions};
+use super::live::{Live, started_times, started_times_of, versions};
 use super::process::{Doing, Facts, Process};
 use super::world::{Edit, Version, World};
 
@@ -57,25 +57,6 @@ pub fn shape(status: &JobStatus, now: i64) -> u128 {
     let mut to = Canon::at(now, ranks, status.observed_generation);
     to.status(status);
     to.number()
-}
-
-fn started_times_of(status: &JobStatus, all: &mut Vec<i64>) {
-    all.extend(status.job_started_time.as_ref().map(|t| t.0.as_second()));
-    all.extend(status.pending_start.as_ref().and_then(|p| p.baseline_started_time));
-    all.extend(status.last_start.as_ref().and_then(|l| l.baseline_started_time));
-}
-
-fn started_times(world: &World, live: &Live<'_>) -> Vec<i64> {
-    let mut all: Vec<i64> = world.cloud.jobs.iter().filter_map(|j| j.started).collect();
-    versions(world).for_each(|v| started_times_of(&v.status, &mut all));
-    let starts = world.ledger.starts.iter().filter(|s| live.starts.contains(&s.record().id.as_str()));
-    all.extend(starts.flat_map(|s| &s.attempts).filter_map(|a| a.record.baseline_started_time));
-    for (p, process) in world.processes.iter().enumerate() {
-        if let Some(Reading { seen: Seen::Job(view), .. }) = process.look(p == world.leader) {
-            all.extend(view.started);
-        }
-    }
-    all
 }
 
 impl Canon {

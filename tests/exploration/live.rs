@@ -1,5 +1,8 @@
 //! What is still spoken of, and what of the ledger the future depends on.
 
+use dijob_operator::api::JobStatus;
+use dijob_operator::plan::observed::{Reading, Seen};
+
 use super::canon::Canon;
 use super::ledger::{Attempt, Ledger, Start};
 use super::process::Doing;
@@ -51,6 +54,27 @@ pub fn versions(world: &World) -> impl Iterator<Item = &Version> {
     [Some(&world.object), before, shelf].into_iter().flatten().map(AsRef::as_ref)
 }
 
+/// All values of `StartedTime` in a status.
+pub fn started_times_of(status: &JobStatus, all: &mut Vec<i64>) {
+    all.extend(status.job_started_time.as_ref().map(|t| t.0.as_second()));
+    all.extend(status.pending_start.as_ref().and_then(|p| p.baseline_started_time));
+    all.extend(status.last_start.as_ref().and_then(|l| l.baseline_started_time));
+}
+
+/// All that are still spoken of.
+pub fn started_times(world: &World, live: &Live<'_>) -> Vec<i64> {
+    let mut all: Vec<i64> = world.cloud.jobs.iter().filter_map(|j| j.started).collect();
+    versions(world).for_each(|v| started_times_of(&v.status, &mut all));
+    let starts = world.ledger.starts.iter().filter(|s| live.starts.contains(&s.record().id.as_str()));
+    all.extend(starts.flat_map(|s| &s.attempts).filter_map(|a| a.record.baseline_started_time));
+    for (p, process) in world.processes.iter().enumerate() {
+        if let Some(Reading { seen: Seen::Job(view), .. }) = process.look(p == world.leader) {
+            all.extend(view.started);
+        }
+    }
+    all
+}
+
 impl Canon {
     /// The ledger.
     pub fn ledger(&mut self, ledger: &Ledger, live: &Live<'_>) {
@@ -80,11 +104,11 @@ impl Canon {
                 self.age(Some(*at), 200);
                 self.maybe(request.as_ref());
             }
-            for Attempt { record, at, sent, verdict, looked } in attempts {
+            for Attempt { record, at, sent, verdict, looked, heard } in attempts {
                 self.name(&record.nonce);
                 self.all_names(&record.rerun_tokens);
                 self.generation(record.generation);
-                self.put((sent, verdict, looked, &record.trigger));
+                self.put((sent, verdict, looked, heard, &record.trigger));
                 self.age(Some(*at), 700);
             }
             let job = super::cloud::index(&record.region, record.di_job_id);

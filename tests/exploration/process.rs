@@ -247,7 +247,13 @@ impl World {
             let old = self.object.clone();
             self.push(Version { status: next.status, ..(*old).clone() });
             let (new, ms) = (self.object.clone(), self.now);
-            Arc::make_mut(&mut self.ledger).written(&old, &new, ms)?;
+            let (by, leads) = (self.processes[p].holder(), self.leader == p);
+            let ledger = Arc::make_mut(&mut self.ledger);
+            ledger.written(&old, &new, &by, ms)?;
+            // Known fault: who leads no more and has an answer to tell brings its older look with it.
+            if leads {
+                ledger.goes_back(&old.status, &new.status)?;
+            }
         }
         if equal || (applied && api == Api::Good) {
             let facts = &mut self.me(p).facts;
@@ -277,9 +283,10 @@ impl World {
             self.push(Version { status: next.status, ..(*old).clone() });
             self.shelf = Some(self.object.clone());
             let (new, ms) = (self.object.clone(), self.now);
+            let by = self.processes[p].holder();
             let ledger = Arc::make_mut(&mut self.ledger);
             ledger.committed(&old, &record, ms)?;
-            ledger.written(&old, &new, ms)?;
+            ledger.written(&old, &new, &by, ms)?;
         }
         if applied && api == Api::Good {
             let rv = self.object.rv;
@@ -315,6 +322,9 @@ impl World {
     /// The answer comes, or the call times out.
     pub fn answered(&mut self, p: usize, lost: bool) {
         let Doing::Calling(held, answer) = self.processes[p].doing.clone() else { return };
+        if answer.is_some() && !lost {
+            Arc::make_mut(&mut self.ledger).heard(&held.record);
+        }
         let silence = Answer::Failed(Error::unanswered(Operation::StartDiJob, false, "timed out"));
         let answer = answer.filter(|_| !lost).unwrap_or(silence);
         let may_have_run = match &answer {

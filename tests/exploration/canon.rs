@@ -131,7 +131,7 @@ impl Canon {
             now: _,
             cloud,
             object,
-            before: _,
+            past: _,
             shelf: _,
             first: _,
             processes,
@@ -144,7 +144,11 @@ impl Canon {
         } = world;
         self.put((key.1, region));
         self.name(&format!("K{}", key.0));
-        self.put((budget.stale > 0, budget.edits > 0 && menu.contains(&Edit::RolledBack)));
+        self.put((
+            budget.stale > 0,
+            if budget.stale > 0 { world.past.len() } else { 0 },
+            budget.edits > 0 && menu.contains(&Edit::RolledBack),
+        ));
         versions(world).for_each(|version| self.version(version));
         // The two processes differ in nothing but which of them leads.
         for (process, leads) in [(&processes[*leader], true), (&processes[1 - leader], false)] {

@@ -103,7 +103,7 @@ struct Visit {
 impl Visit {
     /// A pass that reads nothing has no read that fails, and one that writes nothing no write.
     fn is_possible(&self, step: Step) -> bool {
-        let Step::Pass { p, stale: false, fails, api } = step else { return true };
+        let Step::Pass { p, stale: 0, fails, api } = step else { return true };
         let Touched { read, wrote } = self.touched[p];
         is_honest(step) || ((read || !fails) && (wrote || api == Api::Good))
     }

@@ -6,7 +6,7 @@ use dijob_operator::plan::observed::{Reading, Seen};
 use super::canon::Canon;
 use super::ledger::{Attempt, Ledger, Start};
 use super::process::Doing;
-use super::world::{Edit, Version, World};
+use super::world::{Edit, VIEWS, Version, World};
 
 /// What anything that is still there speaks of.
 pub struct Live<'a> {
@@ -48,10 +48,10 @@ impl<'a> Live<'a> {
 
 /// The object, and what of its past can be seen again.
 pub fn versions(world: &World) -> impl Iterator<Item = &Version> {
-    let before = world.before.as_ref().filter(|_| world.budget.stale > 0);
+    let past = world.past.iter().take(if world.budget.stale > 0 { VIEWS } else { 0 });
     let restorable = world.budget.edits > 0 && world.menu.contains(&Edit::RolledBack);
     let shelf = world.shelf.as_ref().filter(|_| restorable);
-    [Some(&world.object), before, shelf].into_iter().flatten().map(AsRef::as_ref)
+    [Some(&world.object), shelf].into_iter().flatten().chain(past).map(AsRef::as_ref)
 }
 
 /// All values of `StartedTime` in a status.

@@ -183,8 +183,8 @@ impl World {
     }
 
     /// A pass, up to its first effect.
-    pub fn pass(&mut self, p: usize, stale: bool, read_fails: bool, api: Api) -> Result<Touched, String> {
-        let version = if stale { self.before.clone().unwrap() } else { self.object.clone() };
+    pub fn pass(&mut self, p: usize, stale: usize, read_fails: bool, api: Api) -> Result<Touched, String> {
+        let version = if stale == 0 { self.object.clone() } else { self.past[stale - 1].clone() };
         let mut seen = self.observe(p, &version);
         let now = self.time();
         let mut plan = decide(&seen, now);

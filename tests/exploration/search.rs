@@ -20,8 +20,8 @@ pub enum Step {
     Pass {
         /// Which.
         p: usize,
-        /// On a view that is one version old.
-        stale: bool,
+        /// On a view that is so many versions old.
+        stale: usize,
         /// The read fails.
         fails: bool,
         /// How its write is taken.
@@ -91,7 +91,7 @@ fn take(left: &mut u8) -> bool {
 fn pay(budget: &mut Budget, step: Step) -> bool {
     match step {
         Step::Pass { stale, fails, api, .. } => {
-            (!stale || take(&mut budget.stale))
+            (stale == 0 || take(&mut budget.stale))
                 && (!fails || take(&mut budget.troubles))
                 && (api == Api::Good || take(&mut budget.lost))
         }
@@ -109,7 +109,7 @@ fn pay(budget: &mut Budget, step: Step) -> bool {
 /// A step of a world without faults, edits or passing time.
 pub fn is_honest(step: Step) -> bool {
     match step {
-        Step::Pass { stale, fails, api, .. } => !stale && !fails && api == Api::Good,
+        Step::Pass { stale, fails, api, .. } => stale == 0 && !fails && api == Api::Good,
         Step::Send(_, fate) => fate == Some(Fate::Good),
         Step::Record(_, api) => api == Api::Good,
         Step::Answer(_) | Step::Arrive(_) | Step::Execute(_) => true,
@@ -163,14 +163,13 @@ pub fn steps(world: &World) -> Vec<Step> {
                 if world.leader != p && !own {
                     continue; // it has nothing to do, and nothing to lose
                 }
-                let good = Step::Pass { p, stale: false, fails: false, api: Api::Good };
+                let good = Step::Pass { p, stale: 0, fails: false, api: Api::Good };
                 all.push(good);
-                all.push(Step::Pass { p, stale: false, fails: true, api: Api::Good });
-                all.push(Step::Pass { p, stale: false, fails: false, api: Api::ReplyLost });
-                all.push(Step::Pass { p, stale: false, fails: false, api: Api::Fails });
-                if world.before.as_ref().is_some_and(|b| b.uid == world.object.uid) {
-                    all.push(Step::Pass { p, stale: true, fails: false, api: Api::Good });
-                }
+                all.push(Step::Pass { p, stale: 0, fails: true, api: Api::Good });
+                all.push(Step::Pass { p, stale: 0, fails: false, api: Api::ReplyLost });
+                all.push(Step::Pass { p, stale: 0, fails: false, api: Api::Fails });
+                let seen = world.past.iter().take_while(|v| v.uid == world.object.uid);
+                all.extend((1..).zip(seen).map(|(stale, _)| Step::Pass { p, stale, fails: false, api: Api::Good }));
             }
             Doing::Committed(_) if world.leader != p => all.push(Step::Send(p, Some(Fate::Good))),
             Doing::Committed(_) => {

@@ -184,3 +184,67 @@ fn what_may_have_run_is_not_forgotten_for_an_edit() {
         assert_eq!(kept.map(|p| p.id), Some(ordinary(0).id), "{why}");
     }
 }
+
+#[test]
+fn an_adoption_forgets_the_start_before() {
+    let there = Reading { job: JobRef { di_job_id: 5, ..job() }, at: ago(1), seen: saw("Running", Some(50)) };
+    let seen = observed().settled().with(|o| {
+        o.spec.di_job_id = 5;
+        o.reading = Some(there);
+        o.record.last_start = Some(last("Unknown"));
+    });
+    let adopted = stored(&seen, &Outcome::Done);
+    assert_eq!(adopted.record.last_start, None, "it was a start of another job");
+    assert_eq!(ready(&adopted), (ConditionStatus::True, Reason::Adopted));
+    assert_eq!(condition(&adopted, "Started"), None);
+}
+
+#[test]
+fn the_expiry_of_a_call_is_kept_past_its_resolution() {
+    let confirmed = stored(&unresolved(ordinary(40), 40).cloud("Running", Some(200)), &Outcome::Done);
+    assert_eq!(confirmed.record.open_until, Some(whole_seconds(hence(860))), "its first copy may still arrive");
+    let closed = unknown(observed().force(), forced(0));
+    assert_eq!(closed.record.open_until, Some(whole_seconds(ago(1))));
+}
+
+#[test]
+fn an_accepted_start_without_a_baseline_is_confirmed_by_nothing() {
+    let seen = observed().settled().called(5).with(|o| {
+        let before = o.record.last_start.insert(last("Accepted"));
+        (before.baseline_started_time, before.baseline_job_status) = (None, None);
+    });
+    for (word, started) in [("Running", Some(200)), ("Running", None), (STOPPED, Some(200))] {
+        let looked = seen.clone().cloud(word, started);
+        assert_eq!(decide(&looked, now()), settle(Verdict::Unreadable), "{word} {started:?}: since when?");
+        assert_eq!(stored(&looked, &Outcome::Done).record.last_start.unwrap().outcome, "Accepted");
+    }
+}
+
+/// Shortest schedule: a refusal, an edit, a start without an answer.
+#[test]
+fn an_unknown_start_does_not_wait_out_the_refusal_before_it() {
+    let refusal = failed(ErrorKind::Invalid, "InvalidParameter", 400);
+    let refused = stored(&at_rest(), &answered(ordinary(0), refusal));
+    assert_eq!(refused.record.next_attempt_time, Some(whole_seconds(hence(900))));
+    let edited = refused.with(|o| o.object.generation += 1);
+    let open = sent(&edited, start_of(&edited).unwrap(), silence());
+    assert_eq!(open.record.next_attempt_time, None);
+    let later = open.called(40).cloud(STOPPED, Some(100));
+    assert!(start_of(&later).is_some(), "it is resolved after the settle time, not after 15 minutes");
+}
+
+#[test]
+fn a_revert_closes_the_matter_even_where_it_sets_something() {
+    let edited = observed().failover(10).settled().with(|o| o.object.generation = 4);
+    let edited = edited.failover(20).start_time(1_671_516_776);
+    let record = with_offset(0, 1_671_516_776).tap(|p| {
+        "SpecChange".clone_into(&mut p.trigger);
+        p.inputs = inputs_of(&edited.spec);
+        p.realtime_start_settings.clone_from(&p.inputs.realtime_start_settings);
+    });
+    let seen = unknown(edited, record);
+    let reverted = seen.with(|o| o.object.generation = 5).failover(10);
+    let reverted = reverted.with(|o| o.spec.realtime_start_settings.as_mut().unwrap().start_time = None);
+    assert_eq!(decide(&reverted, now()).action, Action::Tidy, "the interval is what it was before that start");
+    assert!(!applied(&stored(&reverted, &Outcome::Done)).uncertain);
+}

@@ -248,3 +248,15 @@ fn a_revert_closes_the_matter_even_where_it_sets_something() {
     assert_eq!(decide(&reverted, now()).action, Action::Tidy, "the interval is what it was before that start");
     assert!(!applied(&stored(&reverted, &Outcome::Done)).uncertain);
 }
+
+#[test]
+fn a_start_closed_as_unknown_keeps_what_was_said_of_it() {
+    let open = sent(&at_rest().force(), forced(0), server());
+    let over = |o: &mut Observed| {
+        o.record.pending_start.as_mut().unwrap().signed_time = whole_seconds(ago(901));
+        o.call_at = Some(ago(901));
+    };
+    let closed = stored(&open.with(over).looked(0, saw(STOPPED, Some(100))), &Outcome::Done);
+    assert_eq!(closed.record.last_start.as_ref().unwrap().outcome, "Unknown");
+    assert_eq!(closed.record.last_error.unwrap().code.as_deref(), Some("InternalError.System"));
+}

@@ -38,6 +38,14 @@ impl Guard {
         self.test.split_once("::").unwrap_or((&self.test, ""))
     }
 
+    /// Changes with what is taken out, what takes its place, and which test is asked. FNV-1a of 32 bits.
+    pub fn fingerprint(&self) -> String {
+        let parts = [&self.file, &self.text, &self.replacement, &self.test];
+        let bytes = parts.into_iter().flat_map(|part| part.bytes().chain([0]));
+        let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        format!("{hash:08x}")
+    }
+
     /// The files that may hold the test.
     fn test_files(&self) -> Vec<String> {
         let (binary, path) = self.test();
@@ -61,13 +69,15 @@ pub fn read(root: &Path) -> Result<Vec<Guard>, Failure> {
     if findings.is_empty() { Ok(list.guard) } else { Err(findings.join("\n").into()) }
 }
 
-/// The tests of each binary, each once.
-pub fn by_binary(guards: &[Guard]) -> BTreeMap<&str, BTreeSet<&str>> {
-    let mut binaries = BTreeMap::<&str, BTreeSet<&str>>::new();
-    for (binary, test) in guards.iter().map(Guard::test) {
-        binaries.entry(binary).or_default().insert(test);
+/// The guards by the binary of their test, largest group first: the few that need real processes come last.
+pub fn by_binary(guards: Vec<Guard>) -> Vec<(String, Vec<Guard>)> {
+    let mut binaries = BTreeMap::<String, Vec<Guard>>::new();
+    for guard in guards {
+        binaries.entry(guard.test().0.to_owned()).or_default().push(guard);
     }
-    binaries
+    let mut groups: Vec<_> = binaries.into_iter().collect();
+    groups.sort_by_key(|(_, guards)| std::cmp::Reverse(guards.len()));
+    groups
 }
 
 /// What does not fit. `read` gives the text of a file, if there is one.
@@ -162,10 +172,25 @@ mod tests {
     }
 
     #[test]
-    fn tests_are_run_once_for_each_binary() {
-        let other = Guard { test: "lib::b::tests::it_holds".to_owned(), ..guard() };
-        let all = [guard(), other, guard()];
-        let expected = [("decide", ["laws::the_fence_holds"].into()), ("lib", ["b::tests::it_holds"].into())];
-        assert_eq!(by_binary(&all), expected.into());
+    fn guards_whose_tests_share_a_binary_are_tried_together() {
+        let other = Guard { test: "crash::it_holds".to_owned(), ..guard() };
+        let groups = by_binary(vec![other.clone(), guard(), guard()]);
+        let sizes: Vec<_> = groups.iter().map(|(binary, guards)| (binary.as_str(), guards.len())).collect();
+        assert_eq!(sizes, [("decide", 2), ("crash", 1)]);
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_the_entry_but_for_its_words() {
+        let same = Guard { why: "another".to_owned(), ..guard() };
+        assert_eq!(guard().fingerprint(), same.fingerprint());
+        let edits: [fn(&mut Guard); 4] =
+            [|g| g.file.push('x'), |g| g.text.push('x'), |g| g.replacement.push('x'), |g| g.test.push('x')];
+        let mut all = BTreeSet::from([guard().fingerprint()]);
+        for edit in edits {
+            let mut changed = guard();
+            edit(&mut changed);
+            all.insert(changed.fingerprint());
+        }
+        assert_eq!(all.len(), 5, "{all:?}");
     }
 }

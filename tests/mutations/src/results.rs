@@ -23,7 +23,7 @@ struct Row {
 }
 
 const HEAD: &str =
-    "| guard | test that fails without it | verdict | seconds | commit | entry |\n|---|---|---|---|---|---|\n";
+    "| guard | test that fails without it | verdict | seconds | commit | entry |\n|---|---|---|---|---|---|";
 const KILLED: &str = "killed";
 
 impl Results {
@@ -85,24 +85,23 @@ fn rows(page: &str) -> BTreeMap<String, Row> {
 fn page(guards: &[Guard], rows: &BTreeMap<String, Row>) -> String {
     let untried = Row { verdict: "not tried".into(), seconds: "-".into(), commit: "-".into(), entry: "-".into() };
     let mut counts = BTreeMap::<&str, usize>::new();
-    let mut table = HEAD.to_owned();
+    let mut table = vec![HEAD.to_owned()];
     for guard in guards {
         let row = rows.get(&guard.name).unwrap_or(&untried);
         let stale = row.entry != "-" && row.entry != guard.fingerprint();
         let verdict = if stale { "stale" } else { &row.verdict };
         *counts.entry(verdict.split(':').next().unwrap_or_default()).or_default() += 1;
-        table += &format!(
-            "| {} | `{}` | {verdict} | {} | {} | {} |\n",
-            guard.name, guard.test, row.seconds, row.commit, row.entry
-        );
+        let Row { seconds, commit, entry, .. } = row;
+        table.push(format!("| {} | `{}` | {verdict} | {seconds} | {commit} | {entry} |", guard.name, guard.test));
     }
     let counts: Vec<String> = counts.into_iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
     format!(
         "# Mutation check\n\nWhat `cargo mutate` last said of each guard in [guards.toml](guards.toml): {} guards, {}. It writes this page\n\
          after each guard. A row's commit is the one it was tried on; its seconds hold a build and a test on a shared machine. `stale`: the\n\
-         entry has changed since, as the last column tells. `not judged`: the test fails unchanged, too, or said nothing.\n\n{table}",
+         entry has changed since, as the last column tells. `not judged`: the test fails unchanged, too, or said nothing.\n\n{}\n",
         guards.len(),
         counts.join(", "),
+        table.join("\n"),
     )
 }
 

@@ -23,6 +23,7 @@ pub struct Guard {
     /// What stands in its place when the guard is out.
     pub replacement: String,
     /// The binary of the test, `lib` for tests beside the code, then its path in that binary: `decide::starts::name`.
+    /// A binary of another crate of the workspace is named after it: `schedules/regressions::name`.
     pub test: String,
 }
 
@@ -48,7 +49,10 @@ impl Guard {
 
     /// The files that may hold the test.
     fn test_files(&self) -> Vec<String> {
-        let (binary, path) = self.test();
+        let (target, path) = self.test();
+        let (folder, binary) = target
+            .split_once('/')
+            .map_or(("tests".to_owned(), target), |(krate, b)| (format!("tests/{krate}/tests"), b));
         let modules = path.rsplit_once("::").map(|(modules, _)| modules.replace("::", "/"));
         match (binary, modules) {
             ("lib", modules) => {
@@ -56,8 +60,8 @@ impl Guard {
                 let beside = modules.strip_suffix("/tests").unwrap_or(&modules);
                 vec![format!("src/{beside}.rs"), format!("src/{beside}/mod.rs")]
             }
-            (_, Some(modules)) => vec![format!("tests/{binary}/{modules}.rs")],
-            (_, None) => vec![format!("tests/{binary}.rs")],
+            (_, Some(modules)) => vec![format!("{folder}/{binary}/{modules}.rs")],
+            (_, None) => vec![format!("{folder}/{binary}.rs")],
         }
     }
 }
@@ -141,7 +145,9 @@ mod tests {
     fn file(name: &str) -> Option<String> {
         let text = match name {
             "src/a.rs" => "if holds {}\nif other {}\nif other {}",
-            "src/b/mod.rs" | "tests/crash.rs" => "#[tokio::test]\nasync fn it_holds() {}\nfn helper() {}",
+            "src/b/mod.rs" | "tests/crash.rs" | "tests/far/tests/seeds.rs" => {
+                "#[tokio::test]\nasync fn it_holds() {}\nfn helper() {}"
+            }
             "tests/decide/laws.rs" => "/// Why.\n#[test]\n/// And how.\nfn the_fence_holds() {}",
             _ => return None,
         };
@@ -163,10 +169,17 @@ mod tests {
         assert_eq!(found(|g| g.file = "src/c.rs".to_owned()), ["fence: there is no file src/c.rs"]);
         assert_eq!(found(|g| g.replacement = g.text.clone()), ["fence: its replacement changes nothing"]);
         assert_eq!(findings(&[guard(), guard()], file), ["fence: another guard has this name"]);
-        for test in ["decide::laws::gone", "decide::the_fence_holds", "lib::b::tests::helper", "crash::it", "crash"] {
+        for test in [
+            "decide::laws::gone",
+            "decide::the_fence_holds",
+            "lib::b::tests::helper",
+            "crash::it",
+            "crash",
+            "far/crash::it_holds",
+        ] {
             assert_eq!(found(|g| test.clone_into(&mut g.test)).len(), 1, "{test}");
         }
-        for test in ["lib::b::tests::it_holds", "crash::it_holds"] {
+        for test in ["lib::b::tests::it_holds", "crash::it_holds", "far/seeds::it_holds"] {
             assert_eq!(found(|g| test.clone_into(&mut g.test)), Vec::<String>::new(), "{test}");
         }
     }

@@ -78,7 +78,8 @@ impl Bench {
     async fn run(&self, binary: &str, tests: &BTreeSet<&str>, limit: Duration) -> Result<(String, bool), Failure> {
         let log = File::create(&self.log)?;
         let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--locked", "--profile=mutants", "--package", "dijob-operator"]);
+        let (package, binary) = binary.split_once('/').unwrap_or(("dijob-operator", binary));
+        cargo.args(["test", "--locked", "--profile=mutants", "--package", package]);
         match binary {
             "lib" => cargo.arg("--lib"),
             _ => cargo.args(["--test", binary]),

@@ -392,3 +392,217 @@ async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (Obj
     };
     (key, next)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use std::future::pending;
+    use std::sync::Mutex;
+
+    use http::{Method, Request, Response};
+    use jiff::Timestamp;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dataworks::error::{Error as CloudError, Operation};
+    use crate::dataworks::transport::{Sending, Transport, TransportError};
+    use crate::plan::observed::{Observed, Reading, Seen as Looked};
+
+    /// A cluster of one job with its account and Secret, whose watches stay silent, and a cloud that is never reached.
+    #[derive(Debug, Default)]
+    struct World {
+        lists: Mutex<usize>,
+        calls: Mutex<usize>,
+        statuses: Mutex<Vec<Value>>,
+    }
+
+    impl Transport for World {
+        fn send(&self, _: http::Request<Vec<u8>>) -> Sending<'_> {
+            *self.calls.lock().unwrap() += 1;
+            Box::pin(async { Err(TransportError::NeverLeft("no way".to_owned())) })
+        }
+    }
+
+    fn job() -> Value {
+        json!({
+            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob",
+            "metadata": { "namespace": "team", "name": "orders", "uid": "u-1", "resourceVersion": "7", "generation": 1 },
+            "spec": { "diJobId": 11743, "accountRef": { "name": "main" } },
+        })
+    }
+
+    fn account() -> Value {
+        let credentials = json!({ "secretRef": { "name": "key" } });
+        json!({
+            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
+            "metadata": { "namespace": "team", "name": "main", "uid": "u-2", "resourceVersion": "7", "generation": 1 },
+            "spec": { "regionId": "cn-shanghai", "edition": "Enterprise", "credentials": credentials },
+        })
+    }
+
+    fn secret() -> Value {
+        // "canary", as a Secret holds it.
+        let data = json!({ "accessKeyId": "Y2FuYXJ5", "accessKeySecret": "Y2FuYXJ5" });
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "key" }, "data": data })
+    }
+
+    fn settings() -> Settings {
+        let seconds = Duration::from_secs;
+        Settings { settle: seconds(30), confirm: seconds(120), grace: seconds(120) }
+    }
+
+    fn changed(mut object: Value, at: &str, to: Value) -> Value {
+        *object.pointer_mut(at).unwrap() = to;
+        object
+    }
+
+    impl World {
+        async fn serve(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, tower::BoxError> {
+            let (head, body) = request.into_parts();
+            let sent = body.collect_bytes().await?;
+            let query = head.uri.query().unwrap_or_default();
+            let list = |item: Value| {
+                *self.lists.lock().unwrap() += 1;
+                json!({ "kind": "List", "metadata": { "resourceVersion": "7" }, "items": [item] })
+            };
+            let answer = match (head.method, head.uri.path().rsplit('/').next().unwrap_or_default()) {
+                _ if query.contains("watch=true") => pending().await,
+                (Method::GET, "dataintegrationjobs") => list(job()),
+                (Method::GET, "dataworksaccounts") => list(account()),
+                (Method::GET, "key") => secret(),
+                (Method::PATCH, "status") if !query.contains("dryRun") => {
+                    let sent: Value = serde_json::from_slice(&sent)?;
+                    self.statuses.lock().unwrap().push(sent["status"].clone());
+                    job()
+                }
+                (_, _) => job(),
+            };
+            Ok(Response::new(Body::from(answer.to_string().into_bytes())))
+        }
+
+        fn client(self: &Arc<Self>) -> Client {
+            let world = self.clone();
+            Client::new(tower::service_fn(move |request| world.clone().serve(request)), "team")
+        }
+
+        /// What the passes of a leader share.
+        fn context(self: &Arc<Self>) -> Context {
+            let (clock, metrics) = (Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new());
+            Context {
+                client: self.client(),
+                cloud: Cloud::new(self.clone()),
+                health: Health::new(clock.clone()),
+                role: role_watch::channel(Role::always("pod")).1,
+                hosts: HostRules::default(),
+                settings: settings(),
+                time_to_send: Duration::from_secs(6),
+                objects: Objects::default(),
+                memory: Memory::default(),
+                turns: Turns::new(clock.clone(), metrics.clone(), 8),
+                secrets: Secrets::new(self.client(), clock.clone()),
+                events: Events::new(self.client(), clock.clone(), metrics.clone(), "pod".to_owned()).0,
+                crd: CrdCheck::default(),
+                stop: CancellationToken::new(),
+                clock,
+                metrics,
+            }
+        }
+
+        /// A process in this world that runs until the test ends.
+        fn start(self: &Arc<Self>, role: role_watch::Receiver<Role>) {
+            let clock = Clock::seeded(Timestamp::UNIX_EPOCH, 1);
+            let parts = Parts {
+                client: self.client(),
+                cloud: Cloud::new(self.clone()),
+                health: Health::new(clock.clone()),
+                clock,
+                metrics: Metrics::new(),
+                role,
+                hosts: HostRules::default(),
+                settings: settings(),
+                time_to_send: Duration::from_secs(6),
+                passes: 8,
+                reporter: "pod".to_owned(),
+            };
+            tokio::spawn(run(parts, CancellationToken::new()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_begins_to_lead_opens_its_watches_anew_unless_they_are_young() {
+        for (follows, lists) in [(60, 4), (2, 2)] {
+            let world = Arc::new(World::default());
+            let (role, seen) = role_watch::channel(Role::Follower);
+            world.start(seen);
+            tokio::time::sleep(Duration::from_secs(follows)).await;
+            assert_eq!(*world.lists.lock().unwrap(), 2, "a follower lists both kinds once");
+            role.send_replace(Role::always("pod"));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(*world.lists.lock().unwrap(), lists, "after {follows} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_lease_ends_before_a_call_could_leave_begins_none() {
+        for (valid, calls) in [(6, 0), (60, 1)] {
+            let world = Arc::new(World::default());
+            let valid_until = Duration::from_secs(valid);
+            let (_role, seen) =
+                role_watch::channel(Role::Leader { holder: "pod".to_owned(), transitions: 1, valid_until });
+            world.start(seen);
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            assert_eq!(*world.calls.lock().unwrap(), calls, "with a lease of {valid} s");
+        }
+    }
+
+    impl Context {
+        fn put(&self, job: Value, account: Option<Value>) -> ObjectKey {
+            if let Some(account) = account {
+                self.objects.put_account(serde_json::from_value(account).unwrap());
+            }
+            objects::key_of(&*self.objects.put_job(serde_json::from_value(job).unwrap()))
+        }
+
+        async fn observed(&self, key: &ObjectKey) -> Observed {
+            observe::observe(self, key).await.unwrap().unwrap().seen
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recreated_object_inherits_nothing() {
+        let ctx = Arc::new(World::default()).context();
+        let key = ctx.put(job(), None);
+        let began = ctx.clock.now();
+        assert_eq!(ctx.observed(&key).await.missing_since, Some(began), "its account is missing");
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(ctx.observed(&key).await.missing_since, Some(began));
+        ctx.put(changed(job(), "/metadata/uid", json!("u-9")), None);
+        assert_eq!(ctx.observed(&key).await.missing_since, Some(ctx.clock.now()), "another object of this name");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_made_under_another_account_or_key_says_nothing() {
+        let ctx = Arc::new(World::default()).context();
+        let key = ctx.put(job(), Some(account()));
+        let seen = ctx.observed(&key).await;
+        let error = CloudError::unanswered(Operation::GetDiJob, false, "refused");
+        let look = Reading { job: seen.job().unwrap(), at: ctx.clock.now(), seen: Looked::Refused(error) };
+        ctx.memory.update("u-1", |facts| facts.reading = Some(look.clone()));
+        assert_eq!(ctx.observed(&key).await.reading, Some(look));
+        ctx.put(job(), Some(changed(account(), "/metadata/generation", json!(2))));
+        assert_eq!(ctx.observed(&key).await.reading, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_is_recorded_however_much_of_the_object_was_told() {
+        let world = Arc::new(World::default());
+        let ctx = world.context();
+        let key = ctx.put(job(), Some(account()));
+        ctx.memory.update("u-1", |facts| (0..100).for_each(|_| facts.tell(ctx.clock.now())));
+        pass(&ctx, &key).await.unwrap();
+        let attempts: Vec<_> = world.statuses.lock().unwrap().iter().map(|status| status["attempts"].clone()).collect();
+        assert_eq!(attempts, [1], "unwritten, the next event would bring the next look at once");
+    }
+}

@@ -15,6 +15,8 @@ mod record;
 mod resolve;
 #[path = "decide/starts.rs"]
 mod starts;
+#[path = "decide/told.rs"]
+mod told;
 #[path = "support"]
 mod support {
     pub mod arbitrary;

@@ -158,18 +158,3 @@ fn only_a_refusal_like_the_last_one_takes_its_place_in_history() {
     assert_eq!(history("Rejected", |h| h.generation = 2), ["Rejected", "Rejected"]);
     assert_eq!(history("Accepted", |_| ()), ["Accepted", "Accepted"]);
 }
-
-#[test]
-fn a_failure_is_called_by_what_failed_a_look_or_a_start() {
-    let reason = |operation, kind| Problem::of(&refused(operation, kind, "Code", 400)).face().reason;
-    let rows = [
-        (ErrorKind::Invalid, Reason::ReadRefused, Reason::StartRejected),
-        (ErrorKind::NonceUsed, Reason::CloudUnavailable, Reason::ResolvingStart),
-        (ErrorKind::Server, Reason::CloudUnavailable, Reason::CloudUnavailable),
-        (ErrorKind::Denied, Reason::AccessDenied, Reason::AccessDenied),
-        (ErrorKind::NotFound, Reason::JobNotFound, Reason::JobNotFound),
-    ];
-    for (kind, look, start) in rows {
-        assert_eq!((reason(Operation::GetDiJob, kind), reason(Operation::StartDiJob, kind)), (look, start), "{kind:?}");
-    }
-}

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,28 +28,44 @@ pub struct Facts {
     pub credentials_version: String,
     /// Passes that failed in a row.
     pub failures: i32,
-    /// When status was last written for another reason than an attempt.
-    told: Vec<Timestamp>,
+    /// When status was last written for another reason than an attempt, on the monotonic clock.
+    told: Vec<Duration>,
+    /// Until when nothing is done, because a backoff could not be recorded yet; on the monotonic clock.
+    pub held_until: Option<Duration>,
 }
 
-/// So many writes of one object in a minute, besides those of its attempts: six less room for failures, which cannot wait.
+/// So many writes of one object in a minute, besides those of its attempts: six, of which two are left for failures.
 const TOLD: usize = 4;
-const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+const WITH_FAILURES: usize = 6;
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Facts {
-    /// When status may next be written only to tell how the object stands: an object that somebody edits all the time is
-    /// told of at the pace of a reader.
-    pub fn may_tell(&mut self, now: Timestamp) -> Timestamp {
-        self.told.retain(|at| now.duration_since(*at) < MINUTE);
-        match self.told.first() {
-            Some(oldest) if self.told.len() >= TOLD => oldest.saturating_add(MINUTE).unwrap_or(now),
-            Some(_) | None => now,
-        }
+    /// How long status may not be written only to tell how the object stands: an object that somebody edits all the time
+    /// is told of at the pace of a reader.
+    pub fn until_told(&mut self, now: Duration) -> Duration {
+        self.until_room(TOLD, now)
+    }
+
+    /// The same for a failure and its backoff: full jitter may draw short waits many times in a row.
+    pub fn until_backed_off(&mut self, now: Duration) -> Duration {
+        self.until_room(WITH_FAILURES, now)
+    }
+
+    fn until_room(&mut self, writes: usize, now: Duration) -> Duration {
+        self.told.retain(|at| now.saturating_sub(*at) < MINUTE);
+        let last = self.told.len().checked_sub(writes).and_then(|n| self.told.get(n));
+        last.map_or(Duration::ZERO, |at| (*at + MINUTE).saturating_sub(now))
     }
 
     /// It was written for another reason than an attempt.
-    pub fn tell(&mut self, now: Timestamp) {
+    pub fn tell(&mut self, now: Duration) {
         self.told.push(now);
+    }
+
+    /// How long a backoff holds that could not be recorded. An answer that waits for its record is not held up by it.
+    pub fn held(&mut self, now: Duration) -> Option<Duration> {
+        self.held_until.take_if(|until| *until <= now);
+        self.held_until.filter(|_| self.unrecorded.is_none()).map(|until| until.saturating_sub(now))
     }
 }
 
@@ -99,20 +116,36 @@ impl Memory {
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap_or_default()
+    const fn at(second: u64) -> Duration {
+        Duration::from_secs(second)
     }
 
     #[test]
     fn what_stands_is_told_four_times_a_minute() {
         let mut facts = Facts::default();
         for second in 0..4 {
-            assert_eq!(facts.may_tell(at(second)), at(second));
+            assert_eq!(facts.until_told(at(second)), Duration::ZERO);
             facts.tell(at(second));
         }
-        assert_eq!((facts.may_tell(at(6)), facts.may_tell(at(59))), (at(60), at(60)));
-        assert_eq!(facts.may_tell(at(60)), at(60));
+        assert_eq!((facts.until_told(at(6)), facts.until_told(at(59))), (at(54), at(1)));
+        assert_eq!(facts.until_told(at(60)), Duration::ZERO);
         facts.tell(at(60));
-        assert_eq!(facts.may_tell(at(60)), at(61));
+        assert_eq!(facts.until_told(at(60)), at(1));
+    }
+
+    #[test]
+    fn failures_have_two_more_writes_a_minute_than_what_only_tells() {
+        let mut facts = Facts::default();
+        for second in 0..6 {
+            assert_eq!(facts.until_backed_off(at(second)), Duration::ZERO);
+            facts.tell(at(second));
+        }
+        assert_eq!((facts.until_backed_off(at(6)), facts.until_told(at(6))), (at(54), at(56)));
+    }
+
+    #[test]
+    fn a_backoff_that_is_not_recorded_holds_all_but_an_answer() {
+        let mut facts = Facts { held_until: Some(at(9)), ..Facts::default() };
+        assert_eq!((facts.held(at(4)), facts.held(at(9)), facts.held(at(4))), (Some(at(5)), None, None));
     }
 }

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use super::Context;
 use super::error::Error;
 use super::execute::execute;
+use super::memory::Facts;
 use super::observe::{Subject, observe, refresh};
 use super::queue::ObjectKey;
 use super::record::write_status;
 use crate::dataworks::Ran;
 use crate::plan::notice::notices;
-use crate::plan::observed::Answer;
+use crate::plan::observed::{Answer, after};
 use crate::plan::problem::Problem;
 use crate::plan::trigger::Trigger;
 use crate::plan::{Action, Next, Observed, Outcome, Plan, Stance, Verdict, Wait, decide, next_status};
@@ -45,10 +46,16 @@ pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
             return Ok(Requeue::OnChange); // what was begun is recorded; nothing new is begun
         }
         let Some(subject) = observe(ctx, key).await? else { return Ok(Requeue::OnChange) };
-        tracing::Span::current()
-            .record("uid", &subject.seen.object.uid)
-            .record("generation", subject.seen.object.generation);
+        if action == 0 {
+            tracing::Span::current()
+                .record("uid", &subject.seen.object.uid)
+                .record("generation", subject.seen.object.generation);
+        }
         ctx.crd.check(ctx, key).await?;
+        let held = |facts: &mut Facts| facts.held(ctx.clock.elapsed());
+        if let Some(wait) = ctx.memory.update(&subject.seen.object.uid, held) {
+            return Ok(Requeue::At(after(ctx.clock.now(), wait)));
+        }
         let plan = decide(&subject.seen, ctx.clock.now());
         if plan.stance == Stance::Foreign {
             tracing::warn!("status holds the record of a newer operator: the object is left alone");
@@ -58,8 +65,7 @@ pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
         let outward = matches!(plan.action, Action::TakeTurn(_) | Action::Look(_) | Action::Start(_));
         if outward && !ctx.role.borrow().outlasts(ctx.clock.elapsed(), ctx.time_to_send) {
             // Before the intent, not only after it: a leader about to be deposed leaves no record for the next one.
-            let again = ctx.clock.now().checked_add(NOT_LEADING).unwrap_or(Timestamp::MAX);
-            return Ok(Requeue::At(again));
+            return Ok(Requeue::At(after(ctx.clock.now(), NOT_LEADING)));
         }
         let (next, told_at) = step(ctx, subject, plan).await?;
         match (&next.plan.action, next.plan.wait, told_at) {
@@ -93,13 +99,21 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
     };
     let of_an_attempt = next.must_write && plan.action != Action::Tidy;
     let backs_off = next.status.attempts > subject.seen.record.attempts;
-    let cannot_wait = of_an_attempt || moves_on || backs_off;
-    if cannot_wait || next.must_write || (at_rest && !short_wait) {
-        let now = ctx.clock.now();
-        let may_tell = ctx.memory.update(&uid, |facts| facts.may_tell(now));
-        if !cannot_wait && may_tell > now {
-            // What a look found is still in memory, and a tidied spec is compared however late.
-            return Ok((next, Some(may_tell)));
+    let cannot_wait = of_an_attempt || moves_on;
+    if cannot_wait || backs_off || next.must_write || (at_rest && !short_wait) {
+        let now = ctx.clock.elapsed();
+        let wait = ctx.memory.update(&uid, |facts| match (cannot_wait, backs_off) {
+            (true, _) => Duration::ZERO,
+            (false, true) => facts.until_backed_off(now),
+            (false, false) => facts.until_told(now),
+        });
+        if !wait.is_zero() {
+            // What a look found is still in memory, and a tidied spec is compared however late; a backoff is kept here.
+            let backoff = next.status.next_attempt_time.as_ref().map(|at| at.0.duration_since(ctx.clock.now()));
+            let backoff = backoff.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default();
+            let wait = if backs_off { wait.max(backoff) } else { wait };
+            ctx.memory.update(&uid, |facts| facts.held_until = backs_off.then_some(now + wait));
+            return Ok((next, Some(after(ctx.clock.now(), wait))));
         }
         let written = write_status(ctx, &subject.key, &subject.job, &next.status, StatusWrite::Record).await?;
         ctx.memory.update(&uid, |facts| {

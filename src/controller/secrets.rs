@@ -8,9 +8,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
 use super::error::Error;
-use crate::api::SecretRef;
+use crate::api::{SecretRef, is_object_name};
 use crate::clock::Clock;
 use crate::dataworks::AccessKey;
+use crate::dataworks::error::safe_text;
 
 /// A Secret is not read more often than this, whatever the number of jobs that need it.
 const FRESH: Duration = Duration::from_secs(4);
@@ -45,6 +46,12 @@ impl Secrets {
     /// # Errors
     /// The API server could not be asked.
     pub async fn key(&self, namespace: &str, from: &SecretRef) -> Result<KeyView, Error> {
+        if !is_object_name(&from.name) {
+            return Ok(KeyView::Missing(format!(
+                "no Secret can have the name \"{}\": correct credentials.secretRef.name",
+                safe_text(&from.name)
+            )));
+        }
         let entry = self.entry(namespace, &from.name);
         // One read at a time for one Secret: who waits here takes what the first one read.
         let mut entry = entry.lock().await;
@@ -102,5 +109,27 @@ fn parse(secret: Option<&Secret>, from: &SecretRef) -> KeyView {
     match key {
         Ok(key) => KeyView::Ready(key, version),
         Err(why) => KeyView::Missing(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_no_secret_can_have_is_told_and_not_asked_for() {
+        let asked = |_| async { Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("asked")) };
+        let secrets = Secrets::new(Client::new(tower::service_fn(asked), "team"), Clock::system());
+        let from = |name: &str| SecretRef {
+            name: name.to_owned(),
+            access_key_id_key: "id".to_owned(),
+            access_key_secret_key: "secret".to_owned(),
+        };
+        assert!(secrets.key("team", &from("key")).await.is_err(), "a name like others is asked for");
+        for name in ["../../other/secrets/key", "..", "two words", "key?watch=true"] {
+            let told = secrets.key("team", &from(name)).await.ok();
+            let no_name = |why: &str| why.starts_with("no Secret can have the name ");
+            assert!(matches!(&told, Some(KeyView::Missing(why)) if no_name(why)), "{told:?}");
+        }
     }
 }

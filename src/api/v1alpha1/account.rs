@@ -6,6 +6,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::OBJECT_NAME;
+
 /// An account of Alibaba Cloud DataWorks: region, edition and credentials for the jobs that name it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -100,7 +102,7 @@ pub struct Credentials {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// accessKeyIdKey is the Secret's key that holds the AccessKey ID.
     #[serde(default = "access_key_id")]

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Applied, FinishedStart, LastError, LastStart, PendingStart};
-use super::{bounds, cut, cut_some, is_zero};
+use super::{OBJECT_NAME, bounds, cut, cut_some, is_zero};
 use crate::api::condition::Condition;
 
 /// A Data Integration job of Alibaba Cloud DataWorks. The operator starts it when it is first applied, when its start
@@ -80,7 +80,7 @@ pub struct DataIntegrationJobSpec {
 pub struct AccountRef {
     /// name of the DataWorksAccount, in the same namespace.
     #[serde(default = "default_account")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 

@@ -49,3 +49,33 @@ pub(crate) fn is_false(value: &bool) -> bool {
 pub(crate) fn is_zero(value: &i32) -> bool {
     *value == 0
 }
+
+/// What the API server allows as the name of an object (RFC 1123 subdomain).
+const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// Whether an object of that name can exist. The schema says so too; an object may be older than its schema, and a name
+/// that holds a slash would make another path of a request.
+#[must_use]
+pub fn is_object_name(name: &str) -> bool {
+    let of_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_label = |label: &str| {
+        !label.is_empty() && label.chars().all(of_label) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_an_object_makes_no_other_path() {
+        for name in ["a", "default", "team-a.key1", "0", &"a".repeat(253)] {
+            assert!(is_object_name(name), "{name}");
+        }
+        let long = "a".repeat(254);
+        for name in ["", ".", "..", "a..b", "a/b", "a?b", "a%2fb", "A", "a b", "a\n", "-a", "a-", "ä", &long] {
+            assert!(!is_object_name(name), "{name}");
+        }
+    }
+}

@@ -28,3 +28,8 @@ fn a_status_restored_from_another_object_is_never_ours_not_even_in_part() {
 fn a_spec_that_flaps_is_told_at_a_readers_pace() {
     all_kept(&[16, 1698]);
 }
+
+#[test]
+fn failures_that_come_quickly_are_written_six_times_a_minute() {
+    all_kept(&[8595]);
+}

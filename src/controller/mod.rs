@@ -475,7 +475,9 @@ mod tests {
                 (Method::PATCH, "status") if !query.contains("dryRun") => {
                     let sent: Value = serde_json::from_slice(&sent)?;
                     self.statuses.lock().unwrap().push(sent["status"].clone());
-                    job()
+                    let mut written = job();
+                    written["status"] = sent["status"].clone();
+                    written
                 }
                 (_, _) => job(),
             };
@@ -595,14 +597,27 @@ mod tests {
         assert_eq!(ctx.observed(&key).await.reading, None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_look_that_fails_is_recorded_however_much_of_the_object_was_told() {
+    /// A failed look at an object that was told of so many times a moment ago: the attempts in the statuses written by it
+    /// and by a pass that an event brings at once, and the calls of both.
+    async fn fails_after_telling(times: usize) -> (Vec<Value>, usize) {
         let world = Arc::new(World::default());
         let ctx = world.context();
         let key = ctx.put(job(), Some(account()));
-        ctx.memory.update("u-1", |facts| (0..100).for_each(|_| facts.tell(ctx.clock.now())));
+        ctx.memory.update("u-1", |facts| (0..times).for_each(|_| facts.tell(ctx.clock.elapsed())));
         pass(&ctx, &key).await.unwrap();
-        let attempts: Vec<_> = world.statuses.lock().unwrap().iter().map(|status| status["attempts"].clone()).collect();
-        assert_eq!(attempts, [1], "unwritten, the next event would bring the next look at once");
+        pass(&ctx, &key).await.unwrap();
+        let written = world.statuses.lock().unwrap().iter().map(|status| status["attempts"].clone()).collect();
+        let calls = *world.calls.lock().unwrap();
+        (written, calls)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_is_recorded_though_the_object_was_told_of_often() {
+        assert_eq!(fails_after_telling(4).await.0, [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backoff_that_has_no_room_in_status_is_kept_all_the_same() {
+        assert_eq!(fails_after_telling(6).await, (Vec::new(), 1));
     }
 }

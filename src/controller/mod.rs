@@ -414,14 +414,25 @@ mod tests {
     #[derive(Debug, Default)]
     struct World {
         lists: Mutex<usize>,
-        calls: Mutex<usize>,
+        calls: Mutex<Vec<String>>,
         statuses: Mutex<Vec<Value>>,
+        /// The cloud is reached by looks, and refuses them.
+        reads_refused: bool,
+        /// How long the API server takes to write a status.
+        write: Duration,
     }
 
     impl Transport for World {
-        fn send(&self, _: http::Request<Vec<u8>>) -> Sending<'_> {
-            *self.calls.lock().unwrap() += 1;
-            Box::pin(async { Err(TransportError::NeverLeft("no way".to_owned())) })
+        fn send(&self, request: http::Request<Vec<u8>>) -> Sending<'_> {
+            let action = request.headers()["x-acs-action"].to_str().unwrap().to_owned();
+            let refused = r#"{"Code":"Forbidden.RAM","Message":"no","RequestId":"R-1"}"#;
+            let answer = if self.reads_refused && action == "GetDIJob" {
+                Ok(Response::builder().status(403).body(refused.into()).unwrap())
+            } else {
+                Err(TransportError::NeverLeft("no way".to_owned()))
+            };
+            self.calls.lock().unwrap().push(action);
+            Box::pin(async { answer })
         }
     }
 
@@ -474,6 +485,7 @@ mod tests {
                 (Method::GET, "key") => secret(),
                 (Method::PATCH, "status") if !query.contains("dryRun") => {
                     let sent: Value = serde_json::from_slice(&sent)?;
+                    tokio::time::sleep(self.write).await;
                     self.statuses.lock().unwrap().push(sent["status"].clone());
                     let mut written = job();
                     written["status"] = sent["status"].clone();
@@ -555,7 +567,7 @@ mod tests {
                 role_watch::channel(Role::Leader { holder: "pod".to_owned(), transitions: 1, valid_until });
             world.start(seen);
             tokio::time::sleep(Duration::from_millis(900)).await;
-            assert_eq!(*world.calls.lock().unwrap(), calls, "with a lease of {valid} s");
+            assert_eq!(world.calls.lock().unwrap().len(), calls, "with a lease of {valid} s");
         }
     }
 
@@ -597,27 +609,53 @@ mod tests {
         assert_eq!(ctx.observed(&key).await.reading, None);
     }
 
-    /// A failed look at an object that was told of so many times a moment ago: the attempts in the statuses written by it
-    /// and by a pass that an event brings at once, and the calls of both.
-    async fn fails_after_telling(times: usize) -> (Vec<Value>, usize) {
+    /// A look that fails, at an object that was told of so many times a moment ago.
+    async fn fails_after_telling(times: usize) -> (Arc<World>, Context, ObjectKey) {
         let world = Arc::new(World::default());
         let ctx = world.context();
         let key = ctx.put(job(), Some(account()));
         ctx.memory.update("u-1", |facts| (0..times).for_each(|_| facts.tell(ctx.clock.elapsed())));
         pass(&ctx, &key).await.unwrap();
-        pass(&ctx, &key).await.unwrap();
-        let written = world.statuses.lock().unwrap().iter().map(|status| status["attempts"].clone()).collect();
-        let calls = *world.calls.lock().unwrap();
-        (written, calls)
+        (world, ctx, key)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_fails_is_recorded_though_the_object_was_told_of_often() {
-        assert_eq!(fails_after_telling(4).await.0, [1]);
+        let (world, ..) = fails_after_telling(4).await;
+        let attempts: Vec<_> = world.statuses.lock().unwrap().iter().map(|status| status["attempts"].clone()).collect();
+        assert_eq!(attempts, [1]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_backoff_that_has_no_room_in_status_is_kept_all_the_same() {
-        assert_eq!(fails_after_telling(6).await, (Vec::new(), 1));
+        let (world, ctx, key) = fails_after_telling(6).await;
+        tokio::time::advance(Duration::from_secs(30)).await;
+        pass(&ctx, &key).await.unwrap();
+        assert_eq!(
+            (world.statuses.lock().unwrap().len(), world.calls.lock().unwrap().len()),
+            (0, 1),
+            "an event is early"
+        );
+        tokio::time::advance(Duration::from_secs(31)).await;
+        pass(&ctx, &key).await.unwrap();
+        assert_eq!(
+            (world.statuses.lock().unwrap().len(), world.calls.lock().unwrap().len()),
+            (1, 2),
+            "a minute is over"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_the_write_of_its_intent_outlived_sends_nothing() {
+        for (seconds, starts) in [(0, 1), (25, 0)] {
+            let write = Duration::from_secs(seconds);
+            let world = Arc::new(World { reads_refused: true, write, ..World::default() });
+            let ctx = world.context();
+            let key = ctx.put(job(), Some(account()));
+            pass(&ctx, &key).await.unwrap();
+            assert!(world.statuses.lock().unwrap().iter().any(|status| status["pendingStart"].is_object()));
+            let sent = world.calls.lock().unwrap().iter().filter(|action| *action == "StartDIJob").count();
+            assert_eq!(sent, starts, "after {seconds} s");
+        }
     }
 }

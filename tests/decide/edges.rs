@@ -304,3 +304,21 @@ fn looks_for_an_accepted_start_come_at_doubled_times_and_none_is_made_twice() {
     assert!(matches!(at(120, 1).action, Action::Look(_)), "at the confirm timeout");
     assert_eq!(at(120, 0).action, Action::Settle(Verdict::TimedOut));
 }
+
+#[test]
+fn a_late_answer_changes_nothing_but_its_own_unknown_start() {
+    let record = |outcome: &str, id: &str| {
+        let pending = PendingStart { id: id.to_owned(), ..ordinary(901) };
+        let credentials_version = "a1/s1".to_owned();
+        let seen = observed().settled().with(|o| {
+            o.record.last_start = Some(last(outcome));
+            o.unrecorded = Some(Answered { pending, credentials_version, answer: accepted() });
+        });
+        let last = stored(&seen, &Outcome::Done).record.last_start.unwrap();
+        (last.outcome, last.request_id.unwrap())
+    };
+    let said = |outcome: &str, id: &str| (outcome.to_owned(), id.to_owned());
+    assert_eq!(record("Unknown", "old"), said("Accepted", "R-2"));
+    assert_eq!(record("Unknown", "another"), said("Unknown", "R-1"));
+    assert_eq!(record("Confirmed", "old"), said("Confirmed", "R-1"));
+}

@@ -42,7 +42,7 @@ fn a_start_of_unknown_outcome_says_why_and_what_comes() {
     let broken = failure(Operation::StartDiJob, Some("InternalError"), Some("said the cloud"));
     let of_a_look = failure(Operation::GetDiJob, Some("InternalError"), None);
     let refused = Seen::Refused(look_failed(ErrorKind::Denied, "Forbidden.RAM", 403));
-    let rows = [
+    let rows = vec![
         (after(ordinary(10), None), format!("{sent}; {again}")),
         (after(ordinary(10), Some(of_a_look)), format!("{sent}; {again}")),
         (after(ordinary(10), Some(no_answer)), format!("whether StartDIJob ran is not known (no answer); {again}")),

@@ -519,17 +519,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn proxies_of_the_environment_are_ignored() {
-        // A variable of this process would reach the other tests: one of them runs in a process of its own, in an
-        // environment whose proxies nobody serves.
+    #[tokio::test]
+    async fn proxies_of_the_environment_are_ignored() {
+        // A variable of this process would reach the other tests: one of them runs in a process of its own.
         let alone = "dataworks::transport::tests::a_request_is_sent_as_it_is_and_its_answer_brought_whole";
-        let mut test = std::process::Command::new(std::env::current_exe().unwrap());
-        test.args(["--exact", alone]);
+        let (proxy, origin) = listen().await;
+        let mut test = tokio::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", alone]).env_remove("NO_PROXY").env_remove("no_proxy").kill_on_drop(true);
         for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
-            test.env(name, "http://127.0.0.1:1");
+            test.env(name, &origin);
         }
-        let output = test.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+        let output = tokio::select! {
+            output = test.output() => output.unwrap(),
+            _ = proxy.accept() => panic!("the proxy is asked"),
+        };
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }

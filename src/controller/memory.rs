@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Context;
 use crate::plan::last_call::LastCall;
 use crate::plan::observed::{Answered, Reading};
 
@@ -109,6 +110,14 @@ impl Memory {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Facts>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Context {
+    /// The object is gone: neither its memory nor its turns are needed.
+    pub(super) fn forget(&self, uid: &str) {
+        self.memory.forget(uid);
+        self.turns.forget(uid);
     }
 }
 

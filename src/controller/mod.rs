@@ -269,22 +269,22 @@ impl Controller {
                 let key = objects::key_of(&*job);
                 self.invalid.remove(&key);
                 let uid = job.metadata.uid.clone();
-                let before = self.ctx.objects.job(&key).and_then(|j| j.metadata.uid.clone());
-                if let Some(before) = before.filter(|b| Some(b) != uid.as_ref()) {
-                    self.forget(&before);
-                }
+                let before = self.ctx.objects.uid(&key);
                 self.ctx.objects.put_job(*job);
+                if let Some(before) = before.filter(|b| Some(b) != uid.as_ref()) {
+                    self.ctx.forget(&before);
+                }
                 self.queue.changed(&key, now);
             }
             Seen::InvalidJob(key, problem) => {
                 tracing::warn!(namespace = key.namespace, name = key.name, problem, "cannot read a DataIntegrationJob");
-                self.ctx.objects.remove_job(&key);
+                self.lose(&key);
                 self.invalid.insert(key.clone(), problem);
                 self.queue.changed(&key, now);
             }
             Seen::JobGone(key) => self.gone(&key),
             Seen::JobsListed(listed) => {
-                for key in self.ctx.objects.keep_jobs(&listed) {
+                for key in self.ctx.objects.jobs_gone(&listed) {
                     self.gone(&key);
                 }
                 self.invalid.retain(|key, _| listed.contains(key));
@@ -322,17 +322,16 @@ impl Controller {
     }
 
     fn gone(&mut self, key: &ObjectKey) {
-        if let Some(uid) = self.ctx.objects.job(key).and_then(|j| j.metadata.uid.clone()) {
-            self.forget(&uid);
-        }
-        self.ctx.objects.remove_job(key);
+        self.lose(key);
         self.invalid.remove(key);
         self.queue.remove(key);
     }
 
-    fn forget(&self, uid: &str) {
-        self.ctx.memory.forget(uid);
-        self.ctx.turns.forget(uid);
+    /// Removed before it is forgotten: a pass under way asks when it ends whether its object is still there.
+    fn lose(&self, key: &ObjectKey) {
+        if let Some(uid) = self.ctx.objects.remove_job(key) {
+            self.ctx.forget(&uid);
+        }
     }
 
     /// A changed account wakes its jobs.
@@ -353,13 +352,14 @@ async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (Obj
         }
         return (key, Some(ctx.clock.elapsed() + invalid::AGAIN));
     }
-    let result = Box::pin(pass(&ctx, &key)).await;
+    let Some(uid) = ctx.objects.uid(&key) else { return (key, None) };
+    tracing::Span::current().record("uid", &uid);
+    let result = Box::pin(pass(&ctx, &key, &uid)).await;
     ctx.metrics.pass(ended(&result));
     let now = ctx.clock.elapsed();
     if now.saturating_sub(began) > SLOW_PASS {
         tracing::warn!(seconds = now.saturating_sub(began).as_secs(), "a pass took long");
     }
-    let uid = ctx.objects.job(&key).and_then(|job| job.metadata.uid.clone()).unwrap_or_default();
     let failures = |change: fn(i32) -> i32| {
         ctx.memory.update(&uid, |facts| {
             facts.failures = change(facts.failures);
@@ -390,6 +390,9 @@ async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (Obj
             Some(now + wait)
         }
     };
+    if ctx.objects.uid(&key).as_ref() != Some(&uid) {
+        ctx.forget(&uid); // it went while it was passed: what the pass asked for since would be kept for ever
+    }
     (key, next)
 }
 

@@ -36,6 +36,12 @@ impl Objects {
         self.lock().jobs.get(key).cloned()
     }
 
+    /// The uid of the job, if it is known and can be read.
+    #[must_use]
+    pub fn uid(&self, key: &ObjectKey) -> Option<String> {
+        self.lock().jobs.get(key).and_then(|job| job.uid())
+    }
+
     /// The account of that name in that namespace, or why it cannot be read.
     #[must_use]
     pub fn account(&self, namespace: &str, name: &str) -> Option<Result<Arc<DataWorksAccount>, String>> {
@@ -57,9 +63,18 @@ impl Objects {
         job
     }
 
-    /// The job is gone, or cannot be read.
-    pub fn remove_job(&self, key: &ObjectKey) {
-        self.lock().jobs.remove(key);
+    /// Takes a job as an answer to one of our requests shows it, unless the watch has told meanwhile that it is gone: nothing
+    /// would take it away again.
+    pub fn renew_job(&self, job: DataIntegrationJob) -> Arc<DataIntegrationJob> {
+        if self.job(&key_of(&job)).is_none() {
+            return Arc::new(trimmed(job));
+        }
+        self.put_job(job)
+    }
+
+    /// The job is gone, or cannot be read. Gives its uid, if it was known.
+    pub fn remove_job(&self, key: &ObjectKey) -> Option<String> {
+        self.lock().jobs.remove(key).and_then(|job| job.uid())
     }
 
     /// Takes an account as the API server gave it.
@@ -103,15 +118,13 @@ impl Objects {
             .collect()
     }
 
-    /// After a whole list: what is known and was not listed is gone. Gives the jobs that are.
-    pub fn keep_jobs(&self, listed: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
-        let mut inner = self.lock();
-        let gone: Vec<ObjectKey> = inner.jobs.keys().filter(|k| !listed.contains(k)).cloned().collect();
-        inner.jobs.retain(|key, _| listed.contains(key));
-        gone
+    /// After a whole list: the jobs that are known and were not listed are gone.
+    #[must_use]
+    pub fn jobs_gone(&self, listed: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
+        self.lock().jobs.keys().filter(|k| !listed.contains(k)).cloned().collect()
     }
 
-    /// The same for accounts.
+    /// After a whole list: the accounts that were not listed are gone. Gives them.
     pub fn keep_accounts(&self, listed: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
         let mut inner = self.lock();
         let gone: Vec<ObjectKey> = inner.accounts.keys().filter(|k| !listed.contains(k)).cloned().collect();

@@ -36,24 +36,25 @@ pub enum Requeue {
     Again,
 }
 
-/// All that is read, decided, done and recorded for one object. The only caller of [`execute`].
+/// All that is read, decided, done and recorded for the object of that uid. The only caller of [`execute`].
 ///
 /// # Errors
 /// Only if the Kubernetes API could not be read or written; whatever else is wrong is a value, and reaches status.
-pub async fn pass(ctx: &Context, key: &ObjectKey) -> Result<Requeue, Error> {
+pub async fn pass(ctx: &Context, key: &ObjectKey, uid: &str) -> Result<Requeue, Error> {
     for action in 0..ACTIONS {
         if action > 0 && ctx.stop.is_cancelled() {
             return Ok(Requeue::OnChange); // what was begun is recorded; nothing new is begun
         }
         let Some(subject) = observe(ctx, key).await? else { return Ok(Requeue::OnChange) };
+        if subject.seen.object.uid != uid {
+            return Ok(Requeue::Again); // made again under its name: another object, another pass
+        }
         if action == 0 {
-            tracing::Span::current()
-                .record("uid", &subject.seen.object.uid)
-                .record("generation", subject.seen.object.generation);
+            tracing::Span::current().record("generation", subject.seen.object.generation);
         }
         ctx.crd.check(ctx, key).await?;
         let held = |facts: &mut Facts| facts.held(ctx.clock.elapsed());
-        if let Some(wait) = ctx.memory.update(&subject.seen.object.uid, held) {
+        if let Some(wait) = ctx.memory.update(uid, held) {
             return Ok(Requeue::At(after(ctx.clock.now(), wait)));
         }
         let plan = decide(&subject.seen, ctx.clock.now());

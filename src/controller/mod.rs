@@ -411,7 +411,7 @@ mod tests {
     use super::*;
     use crate::dataworks::error::{Error as CloudError, Operation};
     use crate::dataworks::transport::{Sending, Transport, TransportError};
-    use crate::plan::observed::{Observed, Reading, Seen as Looked};
+    use crate::plan::observed::{Observed, Reading, Seen as Looked, Turn};
 
     /// A cluster of one job with its account and Secret, whose watches stay silent, and a cloud that is never reached.
     #[derive(Debug, Default)]
@@ -423,6 +423,8 @@ mod tests {
         reads_refused: bool,
         /// How long the API server takes to write a status.
         write: Duration,
+        /// How long it takes to try one.
+        trial: Duration,
     }
 
     impl Transport for World {
@@ -493,6 +495,10 @@ mod tests {
                     let mut written = job();
                     written["status"] = sent["status"].clone();
                     written
+                }
+                (Method::PATCH, "status") => {
+                    tokio::time::sleep(self.trial).await;
+                    job()
                 }
                 (_, _) => job(),
             };
@@ -618,7 +624,7 @@ mod tests {
         let ctx = world.context();
         let key = ctx.put(job(), Some(account()));
         ctx.memory.update("u-1", |facts| (0..times).for_each(|_| facts.tell(ctx.clock.elapsed())));
-        pass(&ctx, &key).await.unwrap();
+        pass(&ctx, &key, "u-1").await.unwrap();
         (world, ctx, key)
     }
 
@@ -633,14 +639,14 @@ mod tests {
     async fn a_backoff_that_has_no_room_in_status_is_kept_all_the_same() {
         let (world, ctx, key) = fails_after_telling(6).await;
         tokio::time::advance(Duration::from_secs(30)).await;
-        pass(&ctx, &key).await.unwrap();
+        pass(&ctx, &key, "u-1").await.unwrap();
         assert_eq!(
             (world.statuses.lock().unwrap().len(), world.calls.lock().unwrap().len()),
             (0, 1),
             "an event is early"
         );
         tokio::time::advance(Duration::from_secs(31)).await;
-        pass(&ctx, &key).await.unwrap();
+        pass(&ctx, &key, "u-1").await.unwrap();
         assert_eq!(
             (world.statuses.lock().unwrap().len(), world.calls.lock().unwrap().len()),
             (1, 2),
@@ -655,10 +661,28 @@ mod tests {
             let world = Arc::new(World { reads_refused: true, write, ..World::default() });
             let ctx = world.context();
             let key = ctx.put(job(), Some(account()));
-            pass(&ctx, &key).await.unwrap();
+            pass(&ctx, &key, "u-1").await.unwrap();
             assert!(world.statuses.lock().unwrap().iter().any(|status| status["pendingStart"].is_object()));
             let sent = world.calls.lock().unwrap().iter().filter(|action| *action == "StartDIJob").count();
             assert_eq!(sent, starts, "after {seconds} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_goes_while_it_is_passed_keeps_no_turn() {
+        for (goes, calls) in [(false, 1), (true, 0)] {
+            let world = Arc::new(World { trial: Duration::from_secs(1), ..World::default() });
+            let ctx = Arc::new(world.context());
+            let key = ctx.put(job(), Some(account()));
+            let budget = observe::observe(&ctx, &key).await.unwrap().unwrap().access.unwrap().budget;
+            let passed = tokio::spawn(one(ctx.clone(), key.clone(), None));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if goes {
+                ctx.forget(&ctx.objects.remove_job(&key).unwrap());
+            }
+            passed.await.unwrap();
+            assert_eq!(ctx.turns.standing(Some(&budget), "u-1").0, Turn::None, "it goes: {goes}");
+            assert_eq!(world.calls.lock().unwrap().len(), calls, "it goes: {goes}");
         }
     }
 }

@@ -322,3 +322,30 @@ fn a_late_answer_changes_nothing_but_its_own_unknown_start() {
     assert_eq!(record("Unknown", "another"), said("Unknown", "R-1"));
     assert_eq!(record("Confirmed", "old"), said("Confirmed", "R-1"));
 }
+
+#[test]
+fn what_an_accepted_start_handled_is_what_spec_said_not_what_was_sent() {
+    let before = observed().start_time(5).settled().with(|o| o.object.generation += 1);
+    let edited = before.failover(7).cloud(STOPPED, Some(100)).called(200);
+    let record = start_of(&edited).unwrap();
+    let settings = |start_time| {
+        let failover_settings = Some(FailoverSettings { interval: Some(7), upper_limit: Some(30) });
+        Some(RealtimeStartSettings { start_time, failover_settings })
+    };
+    assert_eq!(record.realtime_start_settings, settings(None), "the offset did not change, and is not sent");
+    let committed = edited.with(|o| o.record.pending_start = Some(record.clone()));
+    let next = next_status(&committed, &decide(&committed, now()), &answered(record, accepted()), now()).status;
+    assert_eq!(next.applied.unwrap().realtime_start_settings, settings(Some(5)));
+    assert_eq!((next.pending_start, next.last_start.unwrap().outcome), (None, "Accepted".to_owned()));
+}
+
+#[test]
+fn a_wait_of_another_clock_is_cut_before_it_is_recorded_too() {
+    let refused = at_rest().with(|o| {
+        o.record.last_error =
+            Some(LastError { code: Some("InvalidParameter".to_owned()), ..last_error(Operation::StartDiJob, 400) });
+        o.record.next_attempt_time = Some(whole_seconds(hence(86_400)));
+    });
+    let plan = decide(&refused, now());
+    assert!(matches!(plan.stance, Stance::Blocked { until: Some(at), .. } if at == hence(900)), "{plan:?}");
+}

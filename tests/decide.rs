@@ -7,12 +7,16 @@ mod conditions;
 mod confirm;
 #[path = "decide/edges.rs"]
 mod edges;
+#[path = "decide/faults.rs"]
+mod faults;
 #[path = "decide/laws.rs"]
 mod laws;
 #[path = "decide/record.rs"]
 mod record;
 #[path = "decide/resolve.rs"]
 mod resolve;
+#[path = "decide/rules.rs"]
+mod rules;
 #[path = "decide/starts.rs"]
 mod starts;
 #[path = "decide/told.rs"]

@@ -11,6 +11,10 @@
 mod canon;
 #[path = "exploration/cloud.rs"]
 mod cloud;
+#[path = "exploration/deep.rs"]
+mod deep;
+#[path = "exploration/heard.rs"]
+mod heard;
 #[path = "exploration/honest.rs"]
 mod honest;
 #[path = "exploration/lanes.rs"]
@@ -19,6 +23,8 @@ mod lanes;
 mod laws;
 #[path = "exploration/ledger.rs"]
 mod ledger;
+#[path = "exploration/live.rs"]
+mod live;
 #[path = "exploration/process.rs"]
 mod process;
 #[path = "exploration/scopes.rs"]

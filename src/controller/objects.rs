@@ -176,6 +176,7 @@ mod tests {
         .unwrap()
     }
 
+    /// Covers: 15u.
     #[test]
     fn a_view_older_than_our_own_write_is_not_taken() {
         let objects = Objects::default();
@@ -185,6 +186,7 @@ mod tests {
         }
     }
 
+    /// Covers: 14u.
     #[test]
     fn an_answer_that_others_overtook_does_not_borrow_their_version() {
         let objects = Objects::default();

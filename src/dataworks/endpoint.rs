@@ -257,6 +257,7 @@ mod tests {
         }
     }
 
+    /// Covers: 35u.
     #[test]
     fn hostile_endpoints_are_refused() {
         use EndpointProblem::{Address, Loopback, Malformed, MoreThanAHost, NotHttps};
@@ -328,6 +329,7 @@ mod tests {
         }
     }
 
+    /// Covers: 35u.
     #[test]
     fn an_allowed_host_is_matched_as_a_whole() {
         let rules = rules(false, &["Gateway.Example.", "ported.example:8443"]);
@@ -364,6 +366,7 @@ mod tests {
     }
 
     proptest! {
+        /// Covers: 35u.
         #[test]
         fn whatever_is_accepted_is_an_allowed_host(rest in "[a-zA-Z0-9.:@/?#%\\[\\]-]{0,40}", tail in prop::bool::ANY) {
             let url = format!("https://{rest}{}", if tail { ".cn-shanghai.aliyuncs.com" } else { "" });

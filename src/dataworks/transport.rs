@@ -293,6 +293,7 @@ mod tests {
         assert!(!seen.contains("accept-encoding") && !seen.contains("transfer-encoding"), "{seen}");
     }
 
+    /// Covers: 35u.
     #[tokio::test]
     async fn a_redirect_is_not_followed() {
         let transport = transport();
@@ -481,6 +482,7 @@ mod tests {
         assert!(!seen.contains(FORM), "{seen}");
     }
 
+    /// Covers: 35u.
     #[test]
     fn an_address_that_is_never_an_endpoint_is_not_called() {
         let refused = [
@@ -511,6 +513,7 @@ mod tests {
         assert!(may_call("localhost", "127.0.0.1".parse().unwrap()) && may_call("localhost", "::1".parse().unwrap()));
     }
 
+    /// Covers: 35u.
     #[tokio::test]
     async fn a_name_that_leads_to_metadata_or_to_this_host_gets_no_byte() {
         // An address in place of a name leads to itself, as the name of an attacker would.

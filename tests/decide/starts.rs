@@ -34,6 +34,7 @@ fn a_running_job_is_adopted_on_first_sight() {
     }
 }
 
+/// Covers: 44u.
 #[test]
 fn a_status_copied_from_another_object_is_no_history() {
     // Its record does not reach `Observed`; so a restored or re-created object is seen for the first time.

@@ -1,10 +1,11 @@
 //! One 128-bit number for all states from which the same can follow.
 //!
-//! Times are hashed relative to now, names (ids, nonces, holders, `RequestId`s) by order of first sight, values of
-//! `StartedTime` by rank. Left out: what nothing reads again (texts, `history`, transition times), a view that is not the
-//! current one unless it may still be seen, and what a pass would write under a version that is gone.
+//! Times are hashed relative to now, generations to the object's, names (ids, nonces, tokens, uids, holders, `RequestId`s)
+//! by order of first sight, values of `StartedTime` by rank. Left out: what nothing reads again (texts, `history`,
+//! transition times, most of a start that is over), a view that is not the current one unless it may still be seen, and
+//! what a pass would write under a version that is gone.
 
-use std::hash::Hash;
+use std::hash::{Hash, Hasher as _};
 
 use dijob_operator::api::{
     Applied, DataIntegrationJobSpec, JobStatus, LastError, LastStart, PendingStart, StartInputs,
@@ -16,81 +17,105 @@ use dijob_operator::plan::observed::{Answer, Answered, Reading, Seen, View};
 use jiff::Timestamp;
 
 use super::lanes::{Lanes, START};
-use super::ledger::{Attempt, Ledger, Start};
+use super::live::{Live, started_times, started_times_of, versions};
 use super::process::{Doing, Facts, Process};
 use super::world::{Edit, Version, World};
 
-struct Canon {
+/// A number in the making.
+#[derive(Debug)]
+pub struct Canon {
     lanes: Lanes,
     now: i64,
-    names: Vec<String>,
+    /// Hashes of the names seen, in order.
+    names: Vec<u128>,
     ranks: Vec<i64>,
+    /// Generations count from this one.
+    generation: i64,
 }
 
 /// The number of this state.
 pub fn number(world: &World) -> u128 {
-    let mut to = Canon::at(world.now, started_times(world));
-    to.world(world);
+    let live = Live::of(world);
+    let mut to = Canon::of(world, &live);
+    to.put(world.budget);
+    to.world(world, &live);
     to.number()
+}
+
+/// The number of all states that differ in what may still happen alone.
+pub fn place(world: &World) -> (u64, u64) {
+    let live = Live::of(world);
+    let mut to = Canon::of(world, &live);
+    to.world(world, &live);
+    to.lanes.both()
 }
 
 /// The number of all statuses that differ in names, times and texts alone.
 pub fn shape(status: &JobStatus, now: i64) -> u128 {
     let mut ranks = Vec::new();
     started_times_of(status, &mut ranks);
-    let mut to = Canon::at(now, ranks);
+    let mut to = Canon::at(now, ranks, status.observed_generation);
     to.status(status);
     to.number()
 }
 
-fn started_times_of(status: &JobStatus, all: &mut Vec<i64>) {
-    all.extend(status.job_started_time.as_ref().map(|t| t.0.as_second()));
-    all.extend(status.pending_start.as_ref().and_then(|p| p.baseline_started_time));
-    all.extend(status.last_start.as_ref().and_then(|l| l.baseline_started_time));
-}
-
-fn started_times(world: &World) -> Vec<i64> {
-    let mut all: Vec<i64> = world.cloud.jobs.iter().filter_map(|j| j.started).collect();
-    let versions = [Some(&world.object), world.before.as_ref(), world.shelf.as_ref()];
-    versions.into_iter().flatten().for_each(|v| started_times_of(&v.status, &mut all));
-    let attempts = world.ledger.starts.iter().flat_map(|s| &s.attempts);
-    all.extend(attempts.filter_map(|a| a.record.baseline_started_time));
-    for process in &world.processes {
-        if let Some(Reading { seen: Seen::Job(view), .. }) = &process.facts.reading {
-            all.extend(view.started);
-        }
-    }
-    all
-}
-
 impl Canon {
-    fn at(now: i64, mut ranks: Vec<i64>) -> Self {
+    fn of(world: &World, live: &Live<'_>) -> Self {
+        Self::at(world.now, started_times(world, live), world.object.generation)
+    }
+
+    fn at(now: i64, mut ranks: Vec<i64>, generation: i64) -> Self {
         ranks.sort_unstable();
         ranks.dedup();
-        Self { lanes: START, now: now / 1_000, names: Vec::new(), ranks }
+        Self { lanes: START, now: now / 1_000, names: Vec::new(), ranks, generation }
     }
 
     fn number(&self) -> u128 {
         self.lanes.number()
     }
 
-    fn put(&mut self, value: impl Hash) {
+    /// A value.
+    pub fn put(&mut self, value: impl Hash) {
         value.hash(&mut self.lanes);
     }
 
-    fn name(&mut self, name: &str) {
-        let place = self.names.iter().position(|n| n == name).unwrap_or_else(|| {
-            self.names.push(name.to_owned());
+    /// A name, as the place at which it was first seen.
+    pub fn name(&mut self, name: &str) {
+        let mut lanes = START;
+        lanes.write(name.as_bytes());
+        let name = lanes.number();
+        let place = self.names.iter().position(|n| *n == name).unwrap_or_else(|| {
+            self.names.push(name);
             self.names.len() - 1
         });
         self.put(place);
+    }
+
+    /// Names, in their order.
+    pub fn all_names(&mut self, names: &[String]) {
+        self.put(names.len());
+        names.iter().for_each(|n| self.name(n));
+    }
+
+    /// A name that may be absent.
+    pub fn maybe(&mut self, name: Option<&String>) {
+        self.put(name.is_some());
+        if let Some(n) = name {
+            self.name(n);
+        }
+    }
+
+    /// Every edit adds one, so what counts is how far generations are apart.
+    pub fn generation(&mut self, generation: i64) {
+        self.put(if generation < 0 { i64::MIN } else { generation - self.generation });
     }
 
     fn time(&mut self, at: Option<Timestamp>) {
         self.put(at.map(|at| (self.now - at.as_second()).clamp(-10_000, 10_000)));
     }
 
-    fn age(&mut self, at: Option<i64>, cap: i64) {
+    /// Seconds since then, up to where they make no difference.
+    pub fn age(&mut self, at: Option<i64>, cap: i64) {
         self.put(at.map(|at| (self.now - at / 1_000).min(cap)));
     }
 
@@ -98,7 +123,7 @@ impl Canon {
         self.put(started.map(|s| self.ranks.binary_search(&s).unwrap()));
     }
 
-    fn world(&mut self, world: &World) {
+    fn world(&mut self, world: &World, live: &Live<'_>) {
         let World {
             profile: _,
             menu,
@@ -106,8 +131,8 @@ impl Canon {
             now: _,
             cloud,
             object,
-            before,
-            shelf,
+            past: _,
+            shelf: _,
             first: _,
             processes,
             leader,
@@ -115,29 +140,26 @@ impl Canon {
             key,
             region,
             ledger,
-            counters,
+            counters: _, // names made from them are told apart by order of sight
         } = world;
-        self.put((budget, key.1, region, counters[2]));
+        self.put((key.1, region));
         self.name(&format!("K{}", key.0));
-        self.version(object);
-        self.put(budget.stale > 0);
-        if let Some(before) = before.as_ref().filter(|_| budget.stale > 0) {
-            self.version(before);
-        }
-        let restorable = budget.edits > 0 && menu.contains(&Edit::RolledBack);
-        if let Some(shelf) = shelf.as_ref().filter(|_| restorable) {
-            self.version(shelf);
-        }
+        self.put((
+            budget.stale > 0,
+            if budget.stale > 0 { world.past.len() } else { 0 },
+            budget.edits > 0 && menu.contains(&Edit::RolledBack),
+        ));
+        versions(world).for_each(|version| self.version(version));
         // The two processes differ in nothing but which of them leads.
-        for process in [&processes[*leader], &processes[1 - leader]] {
-            self.process(process, object);
+        for (process, leads) in [(&processes[*leader], true), (&processes[1 - leader], false)] {
+            self.process(process, object, leads);
         }
         for job in &cloud.jobs {
             self.put(job.word);
             self.rank(job.started);
         }
-        self.put(cloud.nonces.len());
-        for (nonce, at) in &cloud.nonces {
+        // Nobody sends a nonce any more that no record bears.
+        for (nonce, at) in cloud.nonces.iter().filter(|(nonce, _)| live.nonces.contains(&nonce.as_str())) {
             self.name(nonce);
             self.age(Some(*at), 1_900);
         }
@@ -150,12 +172,16 @@ impl Canon {
         for copy in wire {
             self.pending(&copy.record);
         }
-        self.ledger(ledger);
+        self.ledger(ledger, live);
     }
 
     fn version(&mut self, version: &Version) {
         let Version { uid, rv: _, generation, spec, annotations, deleting, status } = version;
-        self.put((uid, generation, deleting, &annotations.rerun, &annotations.force));
+        self.name(&format!("u{uid}"));
+        self.generation(*generation);
+        self.put(deleting);
+        self.maybe(annotations.rerun.as_ref());
+        self.maybe(annotations.force.as_ref());
         self.spec(spec);
         self.status(status);
     }
@@ -204,7 +230,10 @@ impl Canon {
             next_attempt_time,
             history: _,
         } = status;
-        self.put((observed_generation, job_status, uid, handled_rerun_tokens, attempts));
+        self.generation(*observed_generation);
+        self.put((job_status, attempts));
+        self.maybe(uid.as_ref());
+        self.all_names(handled_rerun_tokens);
         self.put(conditions.len());
         for c in conditions {
             self.put((&c.type_, &c.reason, c.status as u8));
@@ -214,7 +243,8 @@ impl Canon {
         self.put((applied.is_some(), pending_start.is_some(), last_start.is_some(), last_error.is_some()));
         if let Some(applied) = applied {
             let Applied { region, di_job_id, account, generation, uncertain, previous, .. } = applied;
-            self.put((region, di_job_id, account, generation, uncertain, previous.is_some()));
+            self.put((region, di_job_id, account, uncertain, previous.is_some()));
+            self.generation(*generation);
             self.inputs(&applied.inputs());
             if let Some(p) = previous {
                 self.inputs(p);
@@ -229,7 +259,9 @@ impl Canon {
         if let Some(error) = last_error {
             let LastError { operation, code, generation, rerun_tokens, credentials_version, http_status, time, .. } =
                 error;
-            self.put((operation, code, generation, rerun_tokens, credentials_version, http_status));
+            self.generation(*generation);
+            self.all_names(rerun_tokens);
+            self.put((operation, code, credentials_version, http_status));
             self.put(self.now - time.0.as_second() > 600);
         }
     }
@@ -257,7 +289,9 @@ impl Canon {
             holder,
             lease_transitions: _,
         } = record;
-        self.put((protocol, trigger, rerun_tokens, generation, region, di_job_id, account, attempt));
+        self.generation(*generation);
+        self.all_names(rerun_tokens);
+        self.put((protocol, trigger, region, di_job_id, account, attempt));
         for n in [id, nonce, holder, key_id] {
             self.name(n);
         }
@@ -272,18 +306,15 @@ impl Canon {
     fn last(&mut self, last: &LastStart) {
         self.name(&last.id);
         self.put((&last.trigger, &last.outcome, &last.confirmation, &last.error, &last.baseline_job_status));
-        self.put(last.request_id.is_some());
-        if let Some(r) = &last.request_id {
-            self.name(r);
-        }
+        self.maybe(last.request_id.as_ref());
         self.rank(last.baseline_started_time);
     }
 
-    fn process(&mut self, process: &Process, object: &Version) {
+    fn process(&mut self, process: &Process, object: &Version, leads: bool) {
         let Process { life: _, doing, facts, uid } = process;
         self.name(&process.holder());
-        self.put(uid);
-        let Facts { call, reading, unrecorded, never_sent, missing_since, credentials } = facts;
+        self.name(&format!("u{uid}"));
+        let Facts { call, reading: _, unrecorded, never_sent, missing_since, credentials } = facts;
         let LastCall { at: call_at, of: call_of, own } = call;
         self.put(own);
         self.time(*call_at);
@@ -293,6 +324,7 @@ impl Canon {
         if let Some(of) = call_of {
             self.name(&of.0);
         }
+        let reading = process.look(leads);
         self.put(reading.is_some());
         if let Some(reading) = reading {
             self.reading(reading);
@@ -356,39 +388,6 @@ impl Canon {
                 }
             }
             Answer::Failed(Error { code, http_status, .. }) => self.put((1, code, http_status)),
-        }
-    }
-
-    fn ledger(&mut self, ledger: &Ledger) {
-        let Ledger { starts, epoch, asked_at, ran_at, read_at, word, words, taken, by_token, most } = ledger;
-        self.put((epoch, asked_at, word, words, taken, most));
-        for n in 0..3 {
-            self.age(ran_at[n], 62);
-            self.age(read_at[n], 200);
-        }
-        self.put(starts.len());
-        for start in starts {
-            let Start { attempts, ran, forced, epoch, asked_at, taken, died, removed } = start;
-            self.put((ran, forced, epoch, asked_at, died, removed, attempts.len(), taken.len()));
-            for (at, request) in taken {
-                self.age(Some(*at), 200);
-                if let Some(r) = request {
-                    self.name(r);
-                }
-            }
-            for Attempt { record, at, sent, verdict, looked } in attempts {
-                self.name(&record.id);
-                self.name(&record.nonce);
-                self.put((sent, verdict, looked, &record.rerun_tokens, &record.trigger, record.generation));
-                self.age(Some(*at), 700);
-            }
-            let job = super::cloud::index(&start.record().region, start.record().di_job_id);
-            let (first, last) = (start.attempts[0].at, start.attempts[start.attempts.len() - 1].at);
-            self.put((ran_at[job].map(|at| at >= first - 61_000), read_at[job].map(|at| at - last >= 120_000)));
-        }
-        for ((epoch, token), id) in by_token {
-            self.put((epoch, token));
-            self.name(id);
         }
     }
 }

@@ -71,10 +71,10 @@ fn step_honestly(world: &mut World) -> Result<(), String> {
     }
     let facts = &world.processes[1 - world.leader].facts;
     if facts.unrecorded.is_some() || !facts.never_sent.is_empty() {
-        world.pass(1 - world.leader, false, false, Api::Good)?;
+        world.pass(1 - world.leader, 0, false, Api::Good)?;
         Arc::make_mut(&mut world.processes[1 - world.leader]).facts.never_sent.clear();
     }
-    world.pass(world.leader, false, false, Api::Good)?;
+    world.pass(world.leader, 0, false, Api::Good)?;
     Ok(())
 }
 

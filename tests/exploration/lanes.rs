@@ -16,6 +16,11 @@ impl Lanes {
     pub fn number(&self) -> u128 {
         (u128::from(self.0[0]) << 64) | u128::from(self.0[1])
     }
+
+    /// The same in two halves.
+    pub fn both(&self) -> (u64, u64) {
+        (self.0[0], self.0[1])
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are folded")]

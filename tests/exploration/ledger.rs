@@ -40,6 +40,8 @@ pub struct Attempt {
     pub verdict: Option<Verdict>,
     /// A look late enough showed no sign.
     pub looked: bool,
+    /// Its process heard what the cloud said.
+    pub heard: bool,
 }
 
 /// One start over its attempts.
@@ -95,7 +97,8 @@ pub struct Ledger {
     pub most: u8,
 }
 
-fn demand(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
+/// An error, unless it holds.
+pub fn demand(holds: bool, broken: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(broken()) }
 }
 
@@ -116,7 +119,8 @@ impl Ledger {
         }
     }
 
-    fn start(&mut self, id: &str) -> Option<&mut Start> {
+    /// The start of that id, to be changed.
+    pub fn start(&mut self, id: &str) -> Option<&mut Start> {
         self.starts.iter_mut().find(|s| s.record().id == id)
     }
 
@@ -135,7 +139,10 @@ impl Ledger {
     /// Somebody edited the object.
     pub fn edited(&mut self, before: &Version, after: &Version, rolled_back: bool) {
         // What a process knows of an intent that was withdrawn does not survive its return.
-        self.starts.iter_mut().for_each(|s| s.died |= rolled_back);
+        for start in self.starts.iter_mut().filter(|_| rolled_back) {
+            start.died = true;
+            start.attempts.iter_mut().for_each(|a| a.heard = false);
+        }
         let (old, new) = (asked(&before.spec), asked(&after.spec));
         if old != new || before.uid != after.uid {
             self.asked_at = after.generation;
@@ -175,7 +182,8 @@ impl Ledger {
     /// I1 and I4 for one commit, from the object just before.
     pub fn committed(&mut self, before: &Version, record: &Arc<PendingStart>, now: Ms) -> Result<(), String> {
         self.latest_only(before, record)?;
-        let attempt = Attempt { record: record.clone(), at: now, sent: false, verdict: None, looked: false };
+        let attempt =
+            Attempt { record: record.clone(), at: now, sent: false, verdict: None, looked: false, heard: false };
         if record.attempt > 1 {
             self.lawful(record, now)?;
             let start = self.start(&record.id).ok_or("I1: a further attempt of nothing")?;
@@ -323,13 +331,14 @@ impl Ledger {
     }
 
     /// I5 for one version that a process wrote.
-    pub fn written(&mut self, before: &Version, after: &Version, now: Ms) -> Result<(), String> {
+    pub fn written(&mut self, before: &Version, after: &Version, by: &str, now: Ms) -> Result<(), String> {
         let (old, new) = (&before.status, &after.status);
         let generation = new.observed_generation <= after.generation;
         demand(generation, || "I5: observedGeneration".to_owned())?;
         demand(new.job_status.as_ref().is_none_or(|w| self.words.contains(w)), || "I5: jobStatus".to_owned())?;
         if let Some(pending) = &old.pending_start {
             self.not_forgotten(pending, new)?;
+            self.tells(pending, new, by)?;
         }
         let fresh: Vec<_> = new.handled_rerun_tokens.iter().filter(|t| !old.handled_rerun_tokens.contains(t)).collect();
         let answers = |t: &&String| {
@@ -343,16 +352,6 @@ impl Ledger {
             self.truthful(old, new, now)?;
         }
         Ok(())
-    }
-
-    /// A record leaves status with an outcome, or when all that was sent of it surely did not run.
-    fn not_forgotten(&self, old: &PendingStart, new: &JobStatus) -> Result<(), String> {
-        let still = new.pending_start.as_ref().is_some_and(|p| p.id == old.id);
-        let told = new.last_start.as_ref().is_some_and(|l| l.id == old.id && l.outcome != "Rejected");
-        let harmless = self
-            .known(&old.id)
-            .is_none_or(|s| s.attempts.iter().all(|a| !a.sent || matches!(a.verdict, Some(Verdict::Refused(_)))));
-        demand(still || told || harmless, || format!("I5: {} may have run and is forgotten", old.id))
     }
 
     fn truthful(&mut self, old: &JobStatus, new: &JobStatus, now: Ms) -> Result<(), String> {

@@ -81,6 +81,13 @@ impl Process {
     pub fn holder(&self) -> String {
         format!("p{}", self.life)
     }
+
+    /// Its look. Who begins to lead drops it, so that of a process without work is seen by nobody.
+    pub fn look(&self, leads: bool) -> Option<&Reading> {
+        let Facts { unrecorded, never_sent, reading, .. } = &self.facts;
+        let idle = matches!(self.doing, Doing::Idle) && unrecorded.is_none() && never_sent.is_empty();
+        reading.as_ref().filter(|_| leads || !idle)
+    }
 }
 
 /// As the flags are by default.
@@ -176,8 +183,8 @@ impl World {
     }
 
     /// A pass, up to its first effect.
-    pub fn pass(&mut self, p: usize, stale: bool, read_fails: bool, api: Api) -> Result<Touched, String> {
-        let version = if stale { self.before.clone().unwrap() } else { self.object.clone() };
+    pub fn pass(&mut self, p: usize, stale: usize, read_fails: bool, api: Api) -> Result<Touched, String> {
+        let version = if stale == 0 { self.object.clone() } else { self.past[stale - 1].clone() };
         let mut seen = self.observe(p, &version);
         let now = self.time();
         let mut plan = decide(&seen, now);
@@ -240,7 +247,13 @@ impl World {
             let old = self.object.clone();
             self.push(Version { status: next.status, ..(*old).clone() });
             let (new, ms) = (self.object.clone(), self.now);
-            Arc::make_mut(&mut self.ledger).written(&old, &new, ms)?;
+            let (by, leads) = (self.processes[p].holder(), self.leader == p);
+            let ledger = Arc::make_mut(&mut self.ledger);
+            ledger.written(&old, &new, &by, ms)?;
+            // Known fault: who leads no more and has an answer to tell brings its older look with it.
+            if leads {
+                ledger.goes_back(&old.status, &new.status)?;
+            }
         }
         if equal || (applied && api == Api::Good) {
             let facts = &mut self.me(p).facts;
@@ -270,9 +283,10 @@ impl World {
             self.push(Version { status: next.status, ..(*old).clone() });
             self.shelf = Some(self.object.clone());
             let (new, ms) = (self.object.clone(), self.now);
+            let by = self.processes[p].holder();
             let ledger = Arc::make_mut(&mut self.ledger);
             ledger.committed(&old, &record, ms)?;
-            ledger.written(&old, &new, ms)?;
+            ledger.written(&old, &new, &by, ms)?;
         }
         if applied && api == Api::Good {
             let rv = self.object.rv;
@@ -308,6 +322,9 @@ impl World {
     /// The answer comes, or the call times out.
     pub fn answered(&mut self, p: usize, lost: bool) {
         let Doing::Calling(held, answer) = self.processes[p].doing.clone() else { return };
+        if answer.is_some() && !lost {
+            Arc::make_mut(&mut self.ledger).heard(&held.record);
+        }
         let silence = Answer::Failed(Error::unanswered(Operation::StartDiJob, false, "timed out"));
         let answer = answer.filter(|_| !lost).unwrap_or(silence);
         let may_have_run = match &answer {

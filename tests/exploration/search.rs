@@ -8,7 +8,7 @@ use super::cloud::Fate;
 use super::honest::honest;
 use super::process::{Api, Doing};
 use super::story::{path, story};
-use super::world::{Budget, Edit, World};
+use super::world::{Budget, Edit, Touched, World};
 
 /// Seconds of a step of time.
 const TICKS: [i64; 4] = [30, 120, 600, 900];
@@ -20,8 +20,8 @@ pub enum Step {
     Pass {
         /// Which.
         p: usize,
-        /// On a view that is one version old.
-        stale: bool,
+        /// On a view that is so many versions old.
+        stale: usize,
         /// The read fails.
         fails: bool,
         /// How its write is taken.
@@ -54,8 +54,10 @@ pub enum Step {
 /// What an exploration saw.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
-    /// Distinct states.
+    /// Distinct states; depth first: distinct but for what is left.
     pub states: usize,
+    /// How often a state was entered; 0: each once.
+    pub entered: usize,
     /// Steps taken.
     pub steps: usize,
     /// Steps from the first state to the furthest.
@@ -70,9 +72,12 @@ pub struct Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { states, steps, depth, honest, most, cut } = self;
+        let Self { states, entered, steps, depth, honest, most, cut } = self;
         let whole = if *cut { "cut" } else { "complete" };
-        write!(f, "{states} states, {steps} steps, depth {depth}, {honest} honest, at most {most} executions, {whole}")
+        write!(
+            f,
+            "{states} states, {entered} entered, {steps} steps, depth {depth}, {honest} honest, at most {most} executions, {whole}"
+        )
     }
 }
 
@@ -86,7 +91,7 @@ fn take(left: &mut u8) -> bool {
 fn pay(budget: &mut Budget, step: Step) -> bool {
     match step {
         Step::Pass { stale, fails, api, .. } => {
-            (!stale || take(&mut budget.stale))
+            (stale == 0 || take(&mut budget.stale))
                 && (!fails || take(&mut budget.troubles))
                 && (api == Api::Good || take(&mut budget.lost))
         }
@@ -102,9 +107,9 @@ fn pay(budget: &mut Budget, step: Step) -> bool {
 }
 
 /// A step of a world without faults, edits or passing time.
-fn is_honest(step: Step) -> bool {
+pub fn is_honest(step: Step) -> bool {
     match step {
-        Step::Pass { stale, fails, api, .. } => !stale && !fails && api == Api::Good,
+        Step::Pass { stale, fails, api, .. } => stale == 0 && !fails && api == Api::Good,
         Step::Send(_, fate) => fate == Some(Fate::Good),
         Step::Record(_, api) => api == Api::Good,
         Step::Answer(_) | Step::Arrive(_) | Step::Execute(_) => true,
@@ -114,6 +119,11 @@ fn is_honest(step: Step) -> bool {
 
 /// The state after a step. `None`: it is not possible here.
 pub fn after(world: &World, step: Step) -> Result<Option<World>, String> {
+    Ok(after_and(world, step)?.map(|(next, _)| next))
+}
+
+/// The same, and what a pass touched.
+pub fn after_and(world: &World, step: Step) -> Result<Option<(World, Touched)>, String> {
     let mut budget = world.budget;
     if !pay(&mut budget, step) {
         return Ok(None);
@@ -121,10 +131,10 @@ pub fn after(world: &World, step: Step) -> Result<Option<World>, String> {
     let mut next = world.clone();
     next.now += 1;
     next.budget = budget;
-    let mut done = true;
+    let (mut done, mut touched) = (true, Touched::default());
     match step {
         Step::Pass { p, stale, fails, api } => {
-            let touched = next.pass(p, stale, fails, api)?;
+            touched = next.pass(p, stale, fails, api)?;
             done = (!fails || touched.read) && (api == Api::Good || touched.wrote);
         }
         Step::Send(p, fate) => next.send(p, fate, false)?,
@@ -139,11 +149,11 @@ pub fn after(world: &World, step: Step) -> Result<Option<World>, String> {
         Step::Edit(edit) => done = next.edit(edit)?,
         Step::Wait(seconds) => next.now += seconds * 1_000 - 1,
     }
-    Ok(done.then_some(next))
+    Ok(done.then_some((next, touched)))
 }
 
 /// All steps that may be possible.
-fn steps(world: &World) -> Vec<Step> {
+pub fn steps(world: &World) -> Vec<Step> {
     let mut all = Vec::new();
     for p in 0..2 {
         let process = &world.processes[p];
@@ -153,14 +163,13 @@ fn steps(world: &World) -> Vec<Step> {
                 if world.leader != p && !own {
                     continue; // it has nothing to do, and nothing to lose
                 }
-                let good = Step::Pass { p, stale: false, fails: false, api: Api::Good };
+                let good = Step::Pass { p, stale: 0, fails: false, api: Api::Good };
                 all.push(good);
-                all.push(Step::Pass { p, stale: false, fails: true, api: Api::Good });
-                all.push(Step::Pass { p, stale: false, fails: false, api: Api::ReplyLost });
-                all.push(Step::Pass { p, stale: false, fails: false, api: Api::Fails });
-                if world.before.as_ref().is_some_and(|b| b.uid == world.object.uid) {
-                    all.push(Step::Pass { p, stale: true, fails: false, api: Api::Good });
-                }
+                all.push(Step::Pass { p, stale: 0, fails: true, api: Api::Good });
+                all.push(Step::Pass { p, stale: 0, fails: false, api: Api::ReplyLost });
+                all.push(Step::Pass { p, stale: 0, fails: false, api: Api::Fails });
+                let seen = world.past.iter().take_while(|v| v.uid == world.object.uid);
+                all.extend((1..).zip(seen).map(|(stale, _)| Step::Pass { p, stale, fails: false, api: Api::Good }));
             }
             Doing::Committed(_) if world.leader != p => all.push(Step::Send(p, Some(Fate::Good))),
             Doing::Committed(_) => {

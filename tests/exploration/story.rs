@@ -38,7 +38,7 @@ fn told(world: &World, step: Step) -> String {
     let name = |p: usize| world.processes[p].holder();
     match step {
         Step::Pass { p, stale, fails, api } => {
-            let view = if stale { " on an old view" } else { "" };
+            let view = ["", " on an old view", " on a very old view"][stale];
             let read = if fails { ", and its read fails" } else { "" };
             let write = match api {
                 Api::Good => "",

@@ -12,6 +12,9 @@ use super::process::{Doing, Process};
 /// The account's region, and the one that it may mean later.
 pub const REGIONS: [&str; 2] = ["cn-shanghai", "cn-beijing"];
 
+/// So many versions old a view may be.
+pub const VIEWS: usize = 2;
+
 /// One version of the object.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -44,7 +47,7 @@ pub struct Budget {
     pub troubles: u8,
     /// Moves of the lease.
     pub moves: u8,
-    /// Passes on a view that is one version old.
+    /// Passes on an old view.
     pub stale: u8,
     /// Steps of time.
     pub ticks: u8,
@@ -115,8 +118,8 @@ pub struct World {
     pub cloud: Arc<Cloud>,
     /// The object.
     pub object: Arc<Version>,
-    /// The version before.
-    pub before: Option<Arc<Version>>,
+    /// The versions before, newest first: [`VIEWS`] at most.
+    pub past: Vec<Arc<Version>>,
     /// The version of the last intent.
     pub shelf: Option<Arc<Version>>,
     /// The first spec.
@@ -168,7 +171,7 @@ impl World {
             cloud: Arc::new(Cloud::new(profile)),
             ledger: Arc::new(Ledger::new(&object)),
             object: Arc::new(object),
-            before: None,
+            past: Vec::new(),
             shelf: None,
             first,
             processes,
@@ -183,7 +186,8 @@ impl World {
     /// The next version is stored.
     pub fn push(&mut self, mut next: Version) {
         next.rv = self.object.rv + 1;
-        self.before = Some(std::mem::replace(&mut self.object, Arc::new(next)));
+        self.past.insert(0, std::mem::replace(&mut self.object, Arc::new(next)));
+        self.past.truncate(VIEWS);
     }
 
     /// A process dies and comes back with an empty memory.

@@ -50,6 +50,7 @@ fn judge(bytes: &[u8]) -> Verdict {
     demand(region.is_ok() == (is_region(&text) && text.len() <= 63), || format!("{text:?} as a region: {region:?}"))
 }
 
+/// Covers: 35u.
 #[test]
 fn any_endpoint_that_is_taken_is_an_allowed_host_to_every_parser() {
     fuzz("hosts", judge);

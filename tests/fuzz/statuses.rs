@@ -57,8 +57,11 @@ fn decided(mut status: JobStatus) -> Verdict {
 fn judge_object(bytes: &[u8]) -> Verdict {
     let job = serde_json::from_slice::<DeserializeGuard<DataIntegrationJob>>(bytes);
     let account = serde_json::from_slice::<DeserializeGuard<DataWorksAccount>>(bytes);
-    // An answer of the API server is UTF-8; where it is not, the two readers differ in what they skip.
-    let plain = std::str::from_utf8(bytes).ok().and_then(|text| serde_json::from_str::<DataIntegrationJob>(text).ok());
+    // An answer of the API server is text, and so is all that it escapes; where it is not, the two readers differ in what
+    // they skip.
+    let whole = serde_json::from_slice::<Value>(bytes).is_ok();
+    let plain = std::str::from_utf8(bytes).ok().filter(|_| whole);
+    let plain = plain.and_then(|text| serde_json::from_str::<DataIntegrationJob>(text).ok());
     if let Some(plain) = plain {
         let guarded = job.as_ref().ok().and_then(|job| job.0.as_ref().ok());
         demand(guarded == Some(&plain), || format!("the guard hides an object that can be read: {guarded:?}"))?;

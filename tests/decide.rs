@@ -19,6 +19,8 @@ mod resolve;
 mod rules;
 #[path = "decide/starts.rs"]
 mod starts;
+#[path = "decide/told.rs"]
+mod told;
 #[path = "support"]
 mod support {
     pub mod arbitrary;

@@ -396,3 +396,294 @@ async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (Obj
     }
     (key, next)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use std::future::pending;
+    use std::sync::Mutex;
+
+    use http::{Method, Request, Response};
+    use jiff::Timestamp;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dataworks::error::{Error as CloudError, Operation};
+    use crate::dataworks::transport::{Sending, Transport, TransportError};
+    use crate::plan::observed::{Observed, Reading, Seen as Looked, Turn};
+
+    /// A cluster of one job with its account and Secret, whose watches stay silent, and a cloud that is never reached.
+    #[derive(Debug, Default)]
+    struct World {
+        lists: Mutex<usize>,
+        calls: Mutex<Vec<String>>,
+        statuses: Mutex<Vec<Value>>,
+        /// The cloud is reached by looks, and refuses them.
+        reads_refused: bool,
+        /// How long the API server takes to write a status.
+        write: Duration,
+        /// How long it takes to try one.
+        trial: Duration,
+    }
+
+    impl Transport for World {
+        fn send(&self, request: http::Request<Vec<u8>>) -> Sending<'_> {
+            let action = request.headers()["x-acs-action"].to_str().unwrap().to_owned();
+            let refused = r#"{"Code":"Forbidden.RAM","Message":"no","RequestId":"R-1"}"#;
+            let answer = if self.reads_refused && action == "GetDIJob" {
+                Ok(Response::builder().status(403).body(refused.into()).unwrap())
+            } else {
+                Err(TransportError::NeverLeft("no way".to_owned()))
+            };
+            self.calls.lock().unwrap().push(action);
+            Box::pin(async { answer })
+        }
+    }
+
+    fn job() -> Value {
+        json!({
+            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob",
+            "metadata": { "namespace": "team", "name": "orders", "uid": "u-1", "resourceVersion": "7", "generation": 1 },
+            "spec": { "diJobId": 11743, "accountRef": { "name": "main" } },
+        })
+    }
+
+    fn account() -> Value {
+        let credentials = json!({ "secretRef": { "name": "key" } });
+        json!({
+            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
+            "metadata": { "namespace": "team", "name": "main", "uid": "u-2", "resourceVersion": "7", "generation": 1 },
+            "spec": { "regionId": "cn-shanghai", "edition": "Enterprise", "credentials": credentials },
+        })
+    }
+
+    fn secret() -> Value {
+        // "canary", as a Secret holds it.
+        let data = json!({ "accessKeyId": "Y2FuYXJ5", "accessKeySecret": "Y2FuYXJ5" });
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "key" }, "data": data })
+    }
+
+    fn settings() -> Settings {
+        let seconds = Duration::from_secs;
+        Settings { settle: seconds(30), confirm: seconds(120), grace: seconds(120) }
+    }
+
+    fn changed(mut object: Value, at: &str, to: Value) -> Value {
+        *object.pointer_mut(at).unwrap() = to;
+        object
+    }
+
+    impl World {
+        async fn serve(self: Arc<Self>, request: Request<Body>) -> Result<Response<Body>, tower::BoxError> {
+            let (head, body) = request.into_parts();
+            let sent = body.collect_bytes().await?;
+            let query = head.uri.query().unwrap_or_default();
+            let list = |item: Value| {
+                *self.lists.lock().unwrap() += 1;
+                json!({ "kind": "List", "metadata": { "resourceVersion": "7" }, "items": [item] })
+            };
+            let answer = match (head.method, head.uri.path().rsplit('/').next().unwrap_or_default()) {
+                _ if query.contains("watch=true") => pending().await,
+                (Method::GET, "dataintegrationjobs") => list(job()),
+                (Method::GET, "dataworksaccounts") => list(account()),
+                (Method::GET, "key") => secret(),
+                (Method::PATCH, "status") if !query.contains("dryRun") => {
+                    let sent: Value = serde_json::from_slice(&sent)?;
+                    tokio::time::sleep(self.write).await;
+                    self.statuses.lock().unwrap().push(sent["status"].clone());
+                    let mut written = job();
+                    written["status"] = sent["status"].clone();
+                    written
+                }
+                (Method::PATCH, "status") => {
+                    tokio::time::sleep(self.trial).await;
+                    job()
+                }
+                (_, _) => job(),
+            };
+            Ok(Response::new(Body::from(answer.to_string().into_bytes())))
+        }
+
+        fn client(self: &Arc<Self>) -> Client {
+            let world = self.clone();
+            Client::new(tower::service_fn(move |request| world.clone().serve(request)), "team")
+        }
+
+        /// What the passes of a leader share.
+        fn context(self: &Arc<Self>) -> Context {
+            let (clock, metrics) = (Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new());
+            Context {
+                client: self.client(),
+                cloud: Cloud::new(self.clone()),
+                health: Health::new(clock.clone()),
+                role: role_watch::channel(Role::always("pod")).1,
+                hosts: HostRules::default(),
+                settings: settings(),
+                time_to_send: Duration::from_secs(6),
+                objects: Objects::default(),
+                memory: Memory::default(),
+                turns: Turns::new(clock.clone(), metrics.clone(), 8),
+                secrets: Secrets::new(self.client(), clock.clone()),
+                events: Events::new(self.client(), clock.clone(), metrics.clone(), "pod".to_owned()).0,
+                crd: CrdCheck::default(),
+                stop: CancellationToken::new(),
+                clock,
+                metrics,
+            }
+        }
+
+        /// A process in this world that runs until the test ends.
+        fn start(self: &Arc<Self>, role: role_watch::Receiver<Role>) {
+            let clock = Clock::seeded(Timestamp::UNIX_EPOCH, 1);
+            let parts = Parts {
+                client: self.client(),
+                cloud: Cloud::new(self.clone()),
+                health: Health::new(clock.clone()),
+                clock,
+                metrics: Metrics::new(),
+                role,
+                hosts: HostRules::default(),
+                settings: settings(),
+                time_to_send: Duration::from_secs(6),
+                passes: 8,
+                reporter: "pod".to_owned(),
+            };
+            tokio::spawn(run(parts, CancellationToken::new()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_begins_to_lead_opens_its_watches_anew_unless_they_are_young() {
+        for (follows, lists) in [(60, 4), (2, 2)] {
+            let world = Arc::new(World::default());
+            let (role, seen) = role_watch::channel(Role::Follower);
+            world.start(seen);
+            tokio::time::sleep(Duration::from_secs(follows)).await;
+            assert_eq!(*world.lists.lock().unwrap(), 2, "a follower lists both kinds once");
+            role.send_replace(Role::always("pod"));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(*world.lists.lock().unwrap(), lists, "after {follows} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_lease_ends_before_a_call_could_leave_begins_none() {
+        for (valid, calls) in [(6, 0), (60, 1)] {
+            let world = Arc::new(World::default());
+            let valid_until = Duration::from_secs(valid);
+            let (_role, seen) =
+                role_watch::channel(Role::Leader { holder: "pod".to_owned(), transitions: 1, valid_until });
+            world.start(seen);
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            assert_eq!(world.calls.lock().unwrap().len(), calls, "with a lease of {valid} s");
+        }
+    }
+
+    impl Context {
+        fn put(&self, job: Value, account: Option<Value>) -> ObjectKey {
+            if let Some(account) = account {
+                self.objects.put_account(serde_json::from_value(account).unwrap());
+            }
+            objects::key_of(&*self.objects.put_job(serde_json::from_value(job).unwrap()))
+        }
+
+        async fn observed(&self, key: &ObjectKey) -> Observed {
+            observe::observe(self, key).await.unwrap().unwrap().seen
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recreated_object_inherits_nothing() {
+        let ctx = Arc::new(World::default()).context();
+        let key = ctx.put(job(), None);
+        let began = ctx.clock.now();
+        assert_eq!(ctx.observed(&key).await.missing_since, Some(began), "its account is missing");
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(ctx.observed(&key).await.missing_since, Some(began));
+        ctx.put(changed(job(), "/metadata/uid", json!("u-9")), None);
+        assert_eq!(ctx.observed(&key).await.missing_since, Some(ctx.clock.now()), "another object of this name");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_made_under_another_account_or_key_says_nothing() {
+        let ctx = Arc::new(World::default()).context();
+        let key = ctx.put(job(), Some(account()));
+        let seen = ctx.observed(&key).await;
+        let error = CloudError::unanswered(Operation::GetDiJob, false, "refused");
+        let look = Reading { job: seen.job().unwrap(), at: ctx.clock.now(), seen: Looked::Refused(error) };
+        ctx.memory.update("u-1", |facts| facts.reading = Some(look.clone()));
+        assert_eq!(ctx.observed(&key).await.reading, Some(look));
+        ctx.put(job(), Some(changed(account(), "/metadata/generation", json!(2))));
+        assert_eq!(ctx.observed(&key).await.reading, None);
+    }
+
+    /// A look that fails, at an object that was told of so many times a moment ago.
+    async fn fails_after_telling(times: usize) -> (Arc<World>, Context, ObjectKey) {
+        let world = Arc::new(World::default());
+        let ctx = world.context();
+        let key = ctx.put(job(), Some(account()));
+        ctx.memory.update("u-1", |facts| (0..times).for_each(|_| facts.tell(ctx.clock.elapsed())));
+        pass(&ctx, &key, "u-1").await.unwrap();
+        (world, ctx, key)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_fails_is_recorded_though_the_object_was_told_of_often() {
+        let (world, ..) = fails_after_telling(4).await;
+        let attempts: Vec<_> = world.statuses.lock().unwrap().iter().map(|status| status["attempts"].clone()).collect();
+        assert_eq!(attempts, [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backoff_that_has_no_room_in_status_is_kept_all_the_same() {
+        let (world, ctx, key) = fails_after_telling(6).await;
+        tokio::time::advance(Duration::from_secs(30)).await;
+        pass(&ctx, &key, "u-1").await.unwrap();
+        assert_eq!(
+            (world.statuses.lock().unwrap().len(), world.calls.lock().unwrap().len()),
+            (0, 1),
+            "an event is early"
+        );
+        tokio::time::advance(Duration::from_secs(31)).await;
+        pass(&ctx, &key, "u-1").await.unwrap();
+        assert_eq!(
+            (world.statuses.lock().unwrap().len(), world.calls.lock().unwrap().len()),
+            (1, 2),
+            "a minute is over"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_the_write_of_its_intent_outlived_sends_nothing() {
+        for (seconds, starts) in [(0, 1), (25, 0)] {
+            let write = Duration::from_secs(seconds);
+            let world = Arc::new(World { reads_refused: true, write, ..World::default() });
+            let ctx = world.context();
+            let key = ctx.put(job(), Some(account()));
+            pass(&ctx, &key, "u-1").await.unwrap();
+            assert!(world.statuses.lock().unwrap().iter().any(|status| status["pendingStart"].is_object()));
+            let sent = world.calls.lock().unwrap().iter().filter(|action| *action == "StartDIJob").count();
+            assert_eq!(sent, starts, "after {seconds} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_goes_while_it_is_passed_keeps_no_turn() {
+        for (goes, calls) in [(false, 1), (true, 0)] {
+            let world = Arc::new(World { trial: Duration::from_secs(1), ..World::default() });
+            let ctx = Arc::new(world.context());
+            let key = ctx.put(job(), Some(account()));
+            let budget = observe::observe(&ctx, &key).await.unwrap().unwrap().access.unwrap().budget;
+            let passed = tokio::spawn(one(ctx.clone(), key.clone(), None));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if goes {
+                ctx.forget(&ctx.objects.remove_job(&key).unwrap());
+            }
+            passed.await.unwrap();
+            assert_eq!(ctx.turns.standing(Some(&budget), "u-1").0, Turn::None, "it goes: {goes}");
+            assert_eq!(world.calls.lock().unwrap().len(), calls, "it goes: {goes}");
+        }
+    }
+}

@@ -202,4 +202,16 @@ mod tests {
         let ours = objects.put_job(seen("a", "9"));
         assert_eq!(ours.resource_version().as_deref(), Some("9"), "the guard of our next write must conflict");
     }
+
+    #[test]
+    fn an_answer_brings_no_object_back_that_is_gone() {
+        let objects = Objects::default();
+        let key = key_of(&seen("a", "9"));
+        objects.put_job(seen("a", "9"));
+        objects.renew_job(seen("a", "10"));
+        assert_eq!(objects.job(&key).unwrap().resource_version().as_deref(), Some("10"));
+        assert_eq!(objects.remove_job(&key).as_deref(), Some("a"));
+        assert_eq!(objects.renew_job(seen("a", "11")).resource_version().as_deref(), Some("11"));
+        assert!(objects.job(&key).is_none());
+    }
 }

@@ -112,3 +112,76 @@ async fn read_again(ctx: &Context, key: &ObjectKey) {
         Err(error) => tracing::debug!(error = super::error::short(&error), "cannot read the object again"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::Mutex;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::controller::objects::Objects;
+
+    fn job(status: &Value, managers: &Value) -> DataIntegrationJob {
+        let job = serde_json::from_value(json!({
+            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob",
+            "metadata": {
+                "namespace": "team", "name": "orders", "uid": "u-1", "resourceVersion": "7", "managedFields": managers,
+            },
+            "spec": { "diJobId": 11743, "accountRef": { "name": "main" } },
+            "status": status,
+        }));
+        // As every object is kept here.
+        (*Objects::default().put_job(job.unwrap())).clone()
+    }
+
+    /// The API of a server that keeps what is sent and answers with the object as it was.
+    fn api(sent: &Arc<Mutex<Vec<Value>>>) -> Api<DataIntegrationJob> {
+        let sent = sent.clone();
+        let serve = tower::service_fn(move |request: Request<Body>| {
+            let sent = sent.clone();
+            async move {
+                let body = request.into_body().collect_bytes().await?;
+                sent.lock().unwrap().push(serde_json::from_slice(&body)?);
+                let job = serde_json::to_vec(&job(&json!({}), &json!([])))?;
+                Ok::<_, tower::BoxError>(Response::new(Body::from(job)))
+            }
+        });
+        Api::namespaced(kube::Client::new(serve, "team"), "team")
+    }
+
+    #[tokio::test]
+    async fn both_ways_to_write_a_status_name_the_version_that_was_decided_on() {
+        let sent = Arc::default();
+        let (api, job, next) = (api(&sent), job(&json!({}), &json!([])), JobStatus::default());
+        apply(&api, &job, &next).await.unwrap();
+        replace(&api, &job, &next).await.unwrap();
+        let sent = sent.lock().unwrap();
+        assert_eq!(sent.first().and_then(|apply| apply.pointer("/metadata/resourceVersion")), Some(&json!("7")));
+        // The API server takes the version that a patch leaves in the object for the one to compare with.
+        let version = json!({ "op": "replace", "path": "/metadata/resourceVersion", "value": "7" });
+        assert_eq!(sent.get(1).and_then(|patch| patch.get(0)), Some(&version));
+    }
+
+    #[test]
+    fn a_status_in_which_others_wrote_is_told_from_one_of_our_own() {
+        let entry = |manager: &str, operation: &str, subresource: Value| json!([{ "manager": manager, "operation": operation, "subresource": subresource, "fieldsV1": {} }]);
+        let (ours, none) = (json!({ "uid": "u-1" }), json!([]));
+        let rows = [
+            (ours.clone(), none.clone(), false),
+            (json!({}), none.clone(), false),
+            (json!({ "uid": "u-0" }), none, true),
+            (ours.clone(), entry(MANAGER, "Apply", json!("status")), false),
+            (ours.clone(), entry(MANAGER, "Update", json!("status")), true),
+            (ours.clone(), entry("velero", "Update", json!("status")), true),
+            (ours, entry("kubectl", "Update", Value::Null), false),
+        ];
+        for (status, managers, others) in rows {
+            assert_eq!(others_wrote(&job(&status, &managers)), others, "{status} {managers}");
+        }
+    }
+}

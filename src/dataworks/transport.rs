@@ -523,6 +523,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn proxies_of_the_environment_are_ignored() {
+        // A variable of this process would reach the other tests: one of them runs in a process of its own.
+        let alone = "dataworks::transport::tests::a_request_is_sent_as_it_is_and_its_answer_brought_whole";
+        let (proxy, origin) = listen().await;
+        let mut test = tokio::process::Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", alone]).env_remove("NO_PROXY").env_remove("no_proxy").kill_on_drop(true);
+        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+            test.env(name, &origin);
+        }
+        let output = tokio::select! {
+            output = test.output() => output.unwrap(),
+            _ = proxy.accept() => panic!("the proxy is asked"),
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn http_2_whose_refused_streams_are_sent_again_is_not_offered() {
+        let (listener, origin) = listen().await;
+        let transport = transport();
+        let greeting = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = vec![0; 5];
+            stream.read_exact(&mut seen).await.unwrap();
+            let length = seen.split_off(3).try_into().map(u16::from_be_bytes).unwrap();
+            let mut hello = vec![0; length.into()];
+            stream.read_exact(&mut hello).await.unwrap();
+            hello
+        };
+        let call = transport.send(request(&origin.replace("http", "https").replace("127.0.0.1", "localhost")));
+        let (result, hello) = tokio::join!(call, greeting);
+        assert_never_left(result);
+        let offers = |protocol: &[u8]| hello.windows(protocol.len()).any(|part| part == protocol);
+        assert!(offers(b"\x08http/1.1") && !offers(b"\x02h2"), "{hello:?}");
+    }
+
+    #[tokio::test]
     async fn localhost_resolves_to_loopback() {
         let addresses: Vec<SocketAddr> = CheckedNames.resolve("localhost".parse().unwrap()).await.unwrap().collect();
         assert!(!addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback()));

@@ -366,10 +366,22 @@ mod tests {
         }
         election.see(seen("1", "them", 15, 0).as_ref(), at(0));
         assert_eq!(election.next_look(at(14), at(14), 1.0), at(15), "the moment it expires");
+        assert_eq!(election.next_look(at(15), at(15), 1.0), at(17), "that moment has been looked at");
         assert_eq!(election.next_look(at(16), at(16), 1.0), at(18));
         election.renewed(0, at(20));
         assert_eq!(election.next_look(at(20), at(21), 0.0), at(22));
         assert_eq!(election.next_look(at(29), at(29), 0.0), at(30));
+    }
+
+    #[test]
+    fn a_claim_whose_answer_was_lost_may_hold_the_lease_and_is_released() {
+        let mut claims = election();
+        assert!(!claims.may_hold());
+        claims.see(seen("1", "", 1, 7).as_ref(), at(0));
+        assert!(claims.may_hold() && !claims.is_leading());
+        let mut leads = election();
+        leads.renewed(8, at(0));
+        assert!(leads.may_hold() && leads.is_leading());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Moments and cases at the very edge of a rule: what a changed operator in the decision was not noticed by before.
 
-use dijob_operator::api::RealtimeStartSettings;
+use dijob_operator::api::{Applied, FailoverSettings, LastError, RealtimeStartSettings, StartInputs};
 use dijob_operator::plan::backoff::delay;
+use dijob_operator::plan::inputs::{Change, change};
 use dijob_operator::plan::observed::JobRef;
+use dijob_operator::plan::trigger::{is_token, requested_tokens};
 
 use super::*;
 
@@ -14,6 +16,21 @@ fn stays(seen: &Observed) -> Wait {
     let plan = decide(seen, now());
     assert_eq!(plan.action, Action::Nothing, "{plan:?}");
     plan.wait
+}
+
+/// A failed call of 10 s ago, as status keeps it.
+fn last_error(operation: Operation, http_status: i32) -> LastError {
+    LastError {
+        operation: operation.action().to_owned(),
+        code: None,
+        message: None,
+        request_id: Some("R-9".to_owned()),
+        http_status: Some(http_status),
+        time: whole_seconds(ago(10)),
+        generation: 3,
+        rerun_tokens: Vec::new(),
+        credentials_version: observed().credentials_version(),
+    }
 }
 
 #[test]
@@ -74,17 +91,9 @@ fn a_late_look_comes_when_its_time_is_there() {
 fn a_refused_look_asks_for_a_person_only_where_a_start_waits_for_its_effect() {
     let refused = |operation: Operation, kind, uncertain| {
         not_running().called(10).with(|o| {
-            o.record.last_error = Some(dijob_operator::api::LastError {
-                operation: operation.action().to_owned(),
-                code: Some(if kind == ErrorKind::Server { "InternalError" } else { "500130" }.to_owned()),
-                message: None,
-                request_id: Some("R-9".to_owned()),
-                http_status: Some(404),
-                time: whole_seconds(ago(10)),
-                generation: 3,
-                rerun_tokens: Vec::new(),
-                credentials_version: o.credentials_version(),
-            });
+            let code = if kind == ErrorKind::Server { "InternalError" } else { "500130" };
+            let error = last_error(operation, 404);
+            o.record.last_error = Some(LastError { code: Some(code.to_owned()), ..error });
             o.record.next_attempt_time = Some(whole_seconds(hence(800)));
             o.record.applied.as_mut().unwrap().uncertain = uncertain;
         })
@@ -157,4 +166,186 @@ fn only_a_refusal_like_the_last_one_takes_its_place_in_history() {
     assert_eq!(history("Rejected", |h| h.code = Some("Other".to_owned())), ["Rejected", "Rejected"]);
     assert_eq!(history("Rejected", |h| h.generation = 2), ["Rejected", "Rejected"]);
     assert_eq!(history("Accepted", |_| ()), ["Accepted", "Accepted"]);
+}
+
+#[test]
+fn each_edit_of_the_start_inputs_is_what_it_is() {
+    let inputs = |start_time, failover: Option<(Option<i64>, Option<i64>)>, force_to_rerun| StartInputs {
+        realtime_start_settings: Some(RealtimeStartSettings {
+            start_time,
+            failover_settings: failover.map(|(interval, upper_limit)| FailoverSettings { interval, upper_limit }),
+        }),
+        force_to_rerun,
+    };
+    let none = || inputs(None, None, false);
+    let failover = |interval, limit| inputs(None, Some((interval, limit)), false);
+    let (start_time, force) =
+        (Change { start_time: true, ..Change::default() }, Change { force: true, ..Change::default() });
+    let (new, removed) =
+        (Change { failover: true, ..Change::default() }, Change { removed: true, ..Change::default() });
+    let both = Change { removed: true, ..new };
+    let rows = [
+        (none(), none(), Change::default()),
+        (none(), StartInputs { realtime_start_settings: None, ..none() }, Change::default()),
+        (inputs(Some(5), None, false), inputs(Some(5), None, false), Change::default()),
+        (none(), inputs(Some(5), None, false), start_time),
+        (inputs(Some(5), None, false), inputs(Some(6), None, false), start_time),
+        (inputs(Some(5), None, false), none(), removed),
+        (inputs(None, None, true), inputs(None, None, true), Change::default()),
+        (none(), inputs(None, None, true), force),
+        (inputs(None, None, true), none(), removed),
+        (failover(Some(1), Some(2)), failover(Some(1), Some(2)), Change::default()),
+        (none(), failover(Some(1), None), new),
+        (none(), failover(None, Some(2)), new),
+        (failover(Some(1), Some(2)), failover(Some(3), Some(2)), new),
+        (failover(Some(1), Some(2)), failover(Some(1), Some(3)), new),
+        (failover(Some(1), Some(2)), failover(None, Some(2)), removed),
+        (failover(Some(1), Some(2)), failover(Some(1), None), removed),
+        (failover(Some(1), Some(2)), failover(None, Some(3)), both),
+        (failover(Some(1), Some(2)), none(), removed),
+    ];
+    for (before, wanted, expected) in rows {
+        let applied = observed().settled().record.applied.unwrap();
+        let StartInputs { realtime_start_settings, force_to_rerun } = before;
+        let applied = Applied { realtime_start_settings, force_to_rerun, ..applied };
+        assert_eq!(change(&applied, &wanted), expected, "{applied:?} {wanted:?}");
+        assert_eq!(expected.starts(), expected != removed && expected != Change::default());
+    }
+}
+
+#[test]
+fn a_token_has_1_to_256_characters_none_of_them_a_control() {
+    for token in ["a", &"ä".repeat(256), "a b"] {
+        assert!(is_token(token), "{token}");
+    }
+    for text in ["", &"a".repeat(257), "a\u{7}", "\u{85}"] {
+        assert!(!is_token(text), "{text:?}");
+    }
+    let tokens = |annotation: &str, spec: &str| {
+        requested_tokens(&observed().token(annotation).with(|o| o.spec.rerun_token = spec.to_owned()))
+    };
+    assert_eq!((tokens("a", "b"), tokens("a", "a")), (vec!["a".to_owned(), "b".to_owned()], vec!["a".to_owned()]));
+    assert_eq!((tokens("", "b"), tokens("a", "")), (vec!["b".to_owned()], vec!["a".to_owned()]));
+    for trigger in [Trigger::Rerun, Trigger::FirstApply, Trigger::SpecChange] {
+        assert_eq!(Trigger::of(trigger.as_str()), Some(trigger));
+    }
+    assert_eq!(Trigger::of("Drift"), None);
+}
+
+#[test]
+fn a_wait_is_over_at_its_very_end() {
+    let resent = |seconds, attempt| {
+        let record = PendingStart { attempt, ..ordinary(seconds) };
+        let seen = unresolved(record, seconds).looked(0, saw(STOPPED, Some(100)));
+        start_of(&seen).map(|again| again.nonce != "first-nonce")
+    };
+    assert_eq!((resent(29, 1), resent(30, 1)), (None, Some(false)), "the settle time");
+    assert_eq!((resent(59, 2), resent(60, 2)), (None, Some(false)), "doubled by the second attempt");
+    assert_eq!((resent(119, 3), resent(120, 3)), (None, Some(false)), "and by the third");
+    assert_eq!((resent(299, 6), resent(300, 6)), (None, Some(false)), "5 minutes at most");
+    assert_eq!((resent(599, 1), resent(600, 1)), (Some(false), Some(true)), "10 minutes of the same nonce");
+    let other_key = |seconds| {
+        let record = PendingStart { key_id: "other".to_owned(), ..ordinary(seconds) };
+        decide(&unresolved(record, seconds).looked(0, saw(STOPPED, Some(100))), now())
+    };
+    assert_eq!(other_key(599).wait, Wait::Until(hence(1)));
+    assert_eq!(other_key(590).wait, Wait::Until(hence(10)));
+    assert!(matches!(other_key(600).action, Action::Start(_)));
+    let age = |seconds| {
+        let seen = unresolved(ordinary(200), 200).looked(seconds, saw(STOPPED, Some(100)));
+        matches!(decide(&seen, now()).action, Action::Start(_))
+    };
+    assert!(age(59) && !age(60), "a look before a resend is younger than a minute");
+    let failing = |seconds| {
+        at_rest().with(|o| {
+            o.record.last_error = Some(last_error(Operation::StartDiJob, 500));
+            o.record.next_attempt_time = Some(whole_seconds(hence(seconds)));
+        })
+    };
+    assert!(starts(&failing(0)) && !starts(&failing(1)), "a backoff");
+    let secret = |seconds| {
+        let missing = observed().with(|o| {
+            o.key = Key::Missing("no Secret".to_owned());
+            o.missing_since = Some(ago(seconds));
+        });
+        decide(&missing, now()).wait
+    };
+    assert_eq!((secret(600), secret(601)), (Wait::Until(hence(5)), Wait::Until(hence(30))));
+}
+
+#[test]
+fn looks_for_a_start_that_is_never_sent_again_come_at_doubled_times_and_none_is_made_twice() {
+    let at = |seconds, looked: i64| {
+        let seen = unresolved(forced(seconds), seconds).force().turn(Turn::Held(Lane::Look));
+        decide(&seen.looked(looked, saw(STOPPED, Some(100))), now())
+    };
+    for step in [30, 60, 120, 240, 480] {
+        assert_eq!(at(step - 1, 0).wait, Wait::Until(hence(1)), "before {step} s");
+        assert!(matches!(at(step, 1).action, Action::Look(_)), "at {step} s");
+        let next = if step == 480 { 900 } else { 2 * step };
+        assert_eq!(at(step, 0).wait, Wait::Until(hence(next - step)), "at {step} s, and looked just then");
+    }
+    assert!(matches!(at(900, 1).action, Action::Look(_)), "when the signature has expired");
+    assert_eq!(at(900, 0).action, Action::Settle(Verdict::Unknown));
+}
+
+#[test]
+fn looks_for_an_accepted_start_come_at_doubled_times_and_none_is_made_twice() {
+    let at = |seconds, looked: i64| {
+        let accepted = observed().settled().with(|o| o.record.last_start = Some(last("Accepted"))).called(seconds);
+        decide(&accepted.turn(Turn::Held(Lane::Look)).looked(looked, saw(STOPPED, Some(100))), now())
+    };
+    for step in [2, 4, 8, 16, 32, 64] {
+        assert_eq!(at(step - 1, 0).wait, Wait::Until(hence(1)), "before {step} s");
+        assert!(matches!(at(step, 1).action, Action::Look(_)), "at {step} s");
+        let next = if step == 64 { 120 } else { 2 * step };
+        assert_eq!(at(step, 0).wait, Wait::Until(hence(next - step)), "at {step} s, and looked just then");
+    }
+    assert!(matches!(at(120, 1).action, Action::Look(_)), "at the confirm timeout");
+    assert_eq!(at(120, 0).action, Action::Settle(Verdict::TimedOut));
+}
+
+#[test]
+fn a_late_answer_changes_nothing_but_its_own_unknown_start() {
+    let record = |outcome: &str, id: &str| {
+        let pending = PendingStart { id: id.to_owned(), ..ordinary(901) };
+        let credentials_version = "a1/s1".to_owned();
+        let seen = observed().settled().with(|o| {
+            o.record.last_start = Some(last(outcome));
+            o.unrecorded = Some(Answered { pending, credentials_version, answer: accepted() });
+        });
+        let last = stored(&seen, &Outcome::Done).record.last_start.unwrap();
+        (last.outcome, last.request_id.unwrap())
+    };
+    let said = |outcome: &str, id: &str| (outcome.to_owned(), id.to_owned());
+    assert_eq!(record("Unknown", "old"), said("Accepted", "R-2"));
+    assert_eq!(record("Unknown", "another"), said("Unknown", "R-1"));
+    assert_eq!(record("Confirmed", "old"), said("Confirmed", "R-1"));
+}
+
+#[test]
+fn what_an_accepted_start_handled_is_what_spec_said_not_what_was_sent() {
+    let before = observed().start_time(5).settled().with(|o| o.object.generation += 1);
+    let edited = before.failover(7).cloud(STOPPED, Some(100)).called(200);
+    let record = start_of(&edited).unwrap();
+    let settings = |start_time| {
+        let failover_settings = Some(FailoverSettings { interval: Some(7), upper_limit: Some(30) });
+        Some(RealtimeStartSettings { start_time, failover_settings })
+    };
+    assert_eq!(record.realtime_start_settings, settings(None), "the offset did not change, and is not sent");
+    let committed = edited.with(|o| o.record.pending_start = Some(record.clone()));
+    let next = next_status(&committed, &decide(&committed, now()), &answered(record, accepted()), now()).status;
+    assert_eq!(next.applied.unwrap().realtime_start_settings, settings(Some(5)));
+    assert_eq!((next.pending_start, next.last_start.unwrap().outcome), (None, "Accepted".to_owned()));
+}
+
+#[test]
+fn a_wait_of_another_clock_is_cut_before_it_is_recorded_too() {
+    let refused = at_rest().with(|o| {
+        o.record.last_error =
+            Some(LastError { code: Some("InvalidParameter".to_owned()), ..last_error(Operation::StartDiJob, 400) });
+        o.record.next_attempt_time = Some(whole_seconds(hence(86_400)));
+    });
+    let plan = decide(&refused, now());
+    assert!(matches!(plan.stance, Stance::Blocked { until: Some(at), .. } if at == hence(900)), "{plan:?}");
 }

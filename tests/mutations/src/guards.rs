@@ -23,6 +23,7 @@ pub struct Guard {
     /// What stands in its place when the guard is out.
     pub replacement: String,
     /// The binary of the test, `lib` for tests beside the code, then its path in that binary: `decide::starts::name`.
+    /// A binary of another crate of the workspace is named after it: `schedules/regressions::name`.
     pub test: String,
 }
 
@@ -38,9 +39,20 @@ impl Guard {
         self.test.split_once("::").unwrap_or((&self.test, ""))
     }
 
+    /// Changes with what is taken out, what takes its place, and which test is asked. FNV-1a of 32 bits.
+    pub fn fingerprint(&self) -> String {
+        let parts = [&self.file, &self.text, &self.replacement, &self.test];
+        let bytes = parts.into_iter().flat_map(|part| part.bytes().chain([0]));
+        let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        format!("{hash:08x}")
+    }
+
     /// The files that may hold the test.
     fn test_files(&self) -> Vec<String> {
-        let (binary, path) = self.test();
+        let (target, path) = self.test();
+        let (folder, binary) = target
+            .split_once('/')
+            .map_or(("tests".to_owned(), target), |(krate, b)| (format!("tests/{krate}/tests"), b));
         let modules = path.rsplit_once("::").map(|(modules, _)| modules.replace("::", "/"));
         match (binary, modules) {
             ("lib", modules) => {
@@ -48,8 +60,8 @@ impl Guard {
                 let beside = modules.strip_suffix("/tests").unwrap_or(&modules);
                 vec![format!("src/{beside}.rs"), format!("src/{beside}/mod.rs")]
             }
-            (_, Some(modules)) => vec![format!("tests/{binary}/{modules}.rs")],
-            (_, None) => vec![format!("tests/{binary}.rs")],
+            (_, Some(modules)) => vec![format!("{folder}/{binary}/{modules}.rs")],
+            (_, None) => vec![format!("{folder}/{binary}.rs")],
         }
     }
 }
@@ -61,13 +73,15 @@ pub fn read(root: &Path) -> Result<Vec<Guard>, Failure> {
     if findings.is_empty() { Ok(list.guard) } else { Err(findings.join("\n").into()) }
 }
 
-/// The tests of each binary, each once.
-pub fn by_binary(guards: &[Guard]) -> BTreeMap<&str, BTreeSet<&str>> {
-    let mut binaries = BTreeMap::<&str, BTreeSet<&str>>::new();
-    for (binary, test) in guards.iter().map(Guard::test) {
-        binaries.entry(binary).or_default().insert(test);
+/// The guards by the binary of their test, largest group first: the few that need real processes come last.
+pub fn by_binary(guards: Vec<Guard>) -> Vec<(String, Vec<Guard>)> {
+    let mut binaries = BTreeMap::<String, Vec<Guard>>::new();
+    for guard in guards {
+        binaries.entry(guard.test().0.to_owned()).or_default().push(guard);
     }
-    binaries
+    let mut groups: Vec<_> = binaries.into_iter().collect();
+    groups.sort_by_key(|(_, guards)| std::cmp::Reverse(guards.len()));
+    groups
 }
 
 /// What does not fit. `read` gives the text of a file, if there is one.
@@ -131,7 +145,9 @@ mod tests {
     fn file(name: &str) -> Option<String> {
         let text = match name {
             "src/a.rs" => "if holds {}\nif other {}\nif other {}",
-            "src/b/mod.rs" | "tests/crash.rs" => "#[tokio::test]\nasync fn it_holds() {}\nfn helper() {}",
+            "src/b/mod.rs" | "tests/crash.rs" | "tests/far/tests/seeds.rs" => {
+                "#[tokio::test]\nasync fn it_holds() {}\nfn helper() {}"
+            }
             "tests/decide/laws.rs" => "/// Why.\n#[test]\n/// And how.\nfn the_fence_holds() {}",
             _ => return None,
         };
@@ -153,19 +169,41 @@ mod tests {
         assert_eq!(found(|g| g.file = "src/c.rs".to_owned()), ["fence: there is no file src/c.rs"]);
         assert_eq!(found(|g| g.replacement = g.text.clone()), ["fence: its replacement changes nothing"]);
         assert_eq!(findings(&[guard(), guard()], file), ["fence: another guard has this name"]);
-        for test in ["decide::laws::gone", "decide::the_fence_holds", "lib::b::tests::helper", "crash::it", "crash"] {
+        for test in [
+            "decide::laws::gone",
+            "decide::the_fence_holds",
+            "lib::b::tests::helper",
+            "crash::it",
+            "crash",
+            "far/crash::it_holds",
+        ] {
             assert_eq!(found(|g| test.clone_into(&mut g.test)).len(), 1, "{test}");
         }
-        for test in ["lib::b::tests::it_holds", "crash::it_holds"] {
+        for test in ["lib::b::tests::it_holds", "crash::it_holds", "far/seeds::it_holds"] {
             assert_eq!(found(|g| test.clone_into(&mut g.test)), Vec::<String>::new(), "{test}");
         }
     }
 
     #[test]
-    fn tests_are_run_once_for_each_binary() {
-        let other = Guard { test: "lib::b::tests::it_holds".to_owned(), ..guard() };
-        let all = [guard(), other, guard()];
-        let expected = [("decide", ["laws::the_fence_holds"].into()), ("lib", ["b::tests::it_holds"].into())];
-        assert_eq!(by_binary(&all), expected.into());
+    fn guards_whose_tests_share_a_binary_are_tried_together() {
+        let other = Guard { test: "crash::it_holds".to_owned(), ..guard() };
+        let groups = by_binary(vec![other.clone(), guard(), guard()]);
+        let sizes: Vec<_> = groups.iter().map(|(binary, guards)| (binary.as_str(), guards.len())).collect();
+        assert_eq!(sizes, [("decide", 2), ("crash", 1)]);
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_the_entry_but_for_its_words() {
+        let same = Guard { why: "another".to_owned(), ..guard() };
+        assert_eq!(guard().fingerprint(), same.fingerprint());
+        let edits: [fn(&mut Guard); 4] =
+            [|g| g.file.push('x'), |g| g.text.push('x'), |g| g.replacement.push('x'), |g| g.test.push('x')];
+        let mut all = BTreeSet::from([guard().fingerprint()]);
+        for edit in edits {
+            let mut changed = guard();
+            edit(&mut changed);
+            all.insert(changed.fingerprint());
+        }
+        assert_eq!(all.len(), 5, "{all:?}");
     }
 }

@@ -1,12 +1,13 @@
 //! Takes out each guard of the operator, alone, and demands that the test named for it fails. `cargo mutate -- --help`.
 //!
-//! The guards stand in `guards.toml`; that each still fits its file is an ordinary test of this crate.
+//! The guards stand in `guards.toml`; that each still fits its file is an ordinary test of this crate. What was said of
+//! each stands in `results.md`.
 //!
-//! **May touch:** `mutations` below the target directory; processes that it starts; standard output for the table,
-//! standard error for progress.
+//! **May touch:** `results.md`; `mutations` below the target directory; processes that it starts; standard error for
+//! progress.
 //!
 //! **Guarantees**
-//! 1. The sources of this repository are read, never written.
+//! 1. Of this repository `results.md` alone is written: a row after each guard, those of other guards stay.
 //! 2. A guard counts as killed only if its test passes on the unchanged sources, and, with the guard taken out, is built,
 //!    runs and says itself that it failed.
 //! 3. Interrupted or too slow, a build or test is ended with all that it started.
@@ -18,10 +19,12 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::guards::Guard;
+use crate::results::Results;
 use crate::tree::Tree;
 use crate::trial::{Bench, Verdict};
 
 mod guards;
+mod results;
 mod tree;
 mod trial;
 
@@ -40,6 +43,9 @@ struct Flags {
     /// Try only the guards with this in their name or their test; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Leave out the guards that, as their entries stand, were killed already
+    #[arg(long)]
+    open: bool,
     /// List the guards and their tests, and try nothing
     #[arg(long)]
     list: bool,
@@ -67,40 +73,37 @@ fn root() -> &'static Path {
 
 /// Whether each guard was killed.
 async fn run(flags: &Flags) -> Result<bool, Failure> {
-    let mut guards = guards::read(root())?;
+    let (all, results) = (guards::read(root())?, Results::of(root()));
     let is_of = |guard: &Guard, part: &String| guard.name.contains(part) || guard.test.contains(part);
-    guards.retain(|guard| flags.only.is_empty() || flags.only.iter().any(|part| is_of(guard, part)));
+    let mut chosen = Vec::new();
+    for guard in &all {
+        let asked = flags.only.is_empty() || flags.only.iter().any(|part| is_of(guard, part));
+        if asked && !(flags.open && results.is_killed(guard)?) {
+            chosen.push(guard.clone());
+        }
+    }
     if flags.list {
-        for guard in &guards {
+        for guard in &chosen {
             println!("{}: {}", guard.name, guard.test);
         }
         return Ok(true);
     }
     let folder = root().join(&flags.target_dir).join("mutations");
     let bench = Bench::new(Tree::copy(root(), &folder.join("tree"))?, &folder)?;
-    for (binary, tests) in guards::by_binary(&guards) {
-        eprintln!("unchanged: {} tests of {binary}", tests.len());
-        bench.all_pass(binary, &tests, FIRST).await?;
-    }
-    println!(
-        "{}\n\n| guard | test that fails without it | verdict | seconds |\n|---|---|---|---|",
-        bench.about().await?
-    );
+    let commit = bench.commit().await?;
     let mut all_killed = true;
-    for guard in &guards {
-        eprintln!("{}: {}", guard.name, guard.why);
-        let (verdict, seconds) = bench.without(guard, EACH).await?;
-        all_killed &= verdict == Verdict::Killed;
-        println!("{}", row(guard, &verdict, seconds));
+    for (binary, guards) in guards::by_binary(chosen) {
+        eprintln!("{binary}: its tests on the unchanged sources");
+        let unable = bench.unable(&binary, &guards, FIRST).await?;
+        for guard in &guards {
+            let (verdict, seconds) = match unable.get(guard.test().1) {
+                Some(why) => (Verdict::Broken(why.clone()), 0),
+                None => bench.without(guard, EACH).await?,
+            };
+            eprintln!("{}: {verdict:?} in {seconds} s", guard.name);
+            results.keep(&all, guard, &verdict, seconds, &commit)?;
+            all_killed &= verdict == Verdict::Killed;
+        }
     }
     Ok(all_killed)
-}
-
-fn row(guard: &Guard, verdict: &Verdict, seconds: u64) -> String {
-    let word = match verdict {
-        Verdict::Killed => "killed",
-        Verdict::Survived => "**survived**",
-        Verdict::Broken(why) => why,
-    };
-    format!("| {} | `{}` | {word} | {seconds} |", guard.name, guard.test)
 }

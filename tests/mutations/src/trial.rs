@@ -1,6 +1,6 @@
 //! Builds and runs tests in the copy, and reads what they say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -39,32 +39,29 @@ impl Bench {
         Ok(Self { tree, build: folder.join("build"), log: folder.join("last.log") })
     }
 
-    /// What is tried, and when.
-    #[expect(clippy::disallowed_methods, reason = "edge: the date of the run")]
-    pub async fn about(&self) -> Result<String, Failure> {
-        let mut git = Command::new("git");
-        git.arg("-C").arg(crate::root()).args(["describe", "--always", "--dirty", "--exclude=*"]);
-        let commit = String::from_utf8(git.output().await?.stdout)?;
-        let day = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
-        Ok(format!("{day}, commit {}", commit.trim()))
+    /// The commit that is tried.
+    pub async fn commit(&self) -> Result<String, Failure> {
+        let name = git(&["rev-parse", "--short", "HEAD"]).await?;
+        // The page of results changes with each guard.
+        let changed = git(&["status", "--porcelain", "--", ".", ":(exclude)tests/mutations/results.md"]).await?;
+        Ok(if changed.is_empty() { name } else { name + "-dirty" })
     }
 
-    /// Demands that these tests pass on the sources as they are.
-    pub async fn all_pass(&self, binary: &str, tests: &BTreeSet<&str>, limit: Duration) -> Result<(), Failure> {
-        let (log, in_time) = self.run(binary, tests, limit).await?;
-        let failed: Vec<String> = tests
-            .iter()
-            .filter_map(|test| match judge(&log, test, in_time) {
-                Verdict::Survived => None,
-                Verdict::Killed => Some(format!("{test} fails on the unchanged sources")),
-                Verdict::Broken(why) => Some(format!("{test}: {why}")),
-            })
-            .collect();
-        if failed.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{}\nsee {}", failed.join("\n"), self.log.display()).into())
-        }
+    /// Why the tests of these guards cannot judge: those that do not pass on the sources as they are.
+    pub async fn unable<'a>(
+        &self,
+        binary: &str,
+        guards: &'a [Guard],
+        limit: Duration,
+    ) -> Result<BTreeMap<&'a str, String>, Failure> {
+        let tests = guards.iter().map(|guard| guard.test().1).collect();
+        let (log, in_time) = self.run(binary, &tests, limit).await?;
+        let unable = tests.into_iter().filter_map(|test| match judge(&log, test, in_time) {
+            Verdict::Survived => None,
+            Verdict::Killed => Some((test, "the test fails on the unchanged sources".to_owned())),
+            Verdict::Broken(why) => Some((test, format!("unchanged, {why}"))),
+        });
+        Ok(unable.collect())
     }
 
     /// The verdict without this guard, and how many seconds it took.
@@ -81,7 +78,8 @@ impl Bench {
     async fn run(&self, binary: &str, tests: &BTreeSet<&str>, limit: Duration) -> Result<(String, bool), Failure> {
         let log = File::create(&self.log)?;
         let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--locked", "--package", "dijob-operator"]);
+        let (package, binary) = binary.split_once('/').unwrap_or(("dijob-operator", binary));
+        cargo.args(["test", "--locked", "--profile=mutants", "--package", package]);
         match binary {
             "lib" => cargo.arg("--lib"),
             _ => cargo.args(["--test", binary]),
@@ -106,6 +104,11 @@ impl Bench {
         }
         Ok((String::from_utf8_lossy(&fs::read(&self.log)?).into_owned(), in_time))
     }
+}
+
+async fn git(args: &[&str]) -> Result<String, Failure> {
+    let said = Command::new("git").arg("-C").arg(crate::root()).args(args).output().await?;
+    Ok(String::from_utf8(said.stdout)?.trim().to_owned())
 }
 
 /// What a run says of one test.

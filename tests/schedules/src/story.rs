@@ -5,12 +5,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use simulator::{Console, JobPatch, JobStatus, Switches};
 
 use crate::chance::Chance;
 use crate::clouds::switches;
 use crate::faults::{Faults, Kind, Place};
+use crate::scene::Act;
+use crate::weather::Spell;
 
 /// What a schedule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +89,8 @@ pub enum Edit {
     Rotate(usize),
     /// A person in the console.
     Console(usize, Console),
+    /// What only a test does.
+    Act(Act),
 }
 
 /// One job of the schedule.
@@ -126,6 +131,16 @@ pub struct Schedule {
     pub faulty: Duration,
     /// The cloud.
     pub switches: Switches,
+    /// Seconds after midnight UTC at which it begins.
+    pub begins: i64,
+    /// So many of a thousand seconds are gained by the clocks of API server and cloud on those of the processes.
+    pub drift: i64,
+    /// The wall clock of each process at its birth, against the true time; absent: from the seed.
+    pub clocks: Option<fn(u64) -> SignedDuration>,
+    /// What is wrong with the API server, besides `faults`.
+    pub spells: Vec<Spell>,
+    /// Written down rather than drawn: its requests are kept.
+    pub scripted: bool,
 }
 
 /// What a test demands of the seeds that it plays.
@@ -179,7 +194,23 @@ impl Schedule {
         });
         edits.sort_by_key(|(at, _)| *at);
         let switches = switches(profile, &mut chance);
-        Self { seed, story, profile, replicas, election, jobs, edits, faults, faulty: span, switches }
+        Self {
+            seed,
+            story,
+            profile,
+            replicas,
+            election,
+            jobs,
+            edits,
+            faults,
+            faulty: span,
+            switches,
+            begins: 0,
+            drift: 0,
+            clocks: None,
+            spells: Vec::new(),
+            scripted: false,
+        }
     }
 }
 

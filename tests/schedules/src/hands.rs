@@ -1,0 +1,65 @@
+//! What a test may do to the world while it goes on.
+//!
+//! **May touch:** the world.
+
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use api_server::ApiServer;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use simulator::core::Cloud;
+
+use crate::process::Process;
+use crate::world::{PEOPLE, World, lock, uri};
+
+const BASE: i64 = 1_795_478_400; // 2026-11-24T00:00:00Z
+
+/// The time of API server and cloud.
+pub(crate) fn true_time(begins: i64, drift: i64, elapsed: Duration) -> Timestamp {
+    let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
+    let gained = SignedDuration::from_millis(elapsed.as_secs() * drift);
+    Timestamp::from_second(BASE + begins).unwrap_or_default() + elapsed + gained
+}
+
+impl World {
+    /// The API server.
+    #[must_use]
+    pub fn api(&self) -> &ApiServer {
+        &self.api
+    }
+
+    /// The cloud.
+    pub fn cloud(&self) -> MutexGuard<'_, Cloud> {
+        lock(&self.cloud)
+    }
+
+    /// The processes that have neither been killed nor ended.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Arc<Process>> {
+        lock(&self.notes).processes.iter().filter(|p| !p.killed.is_cancelled()).cloned().collect()
+    }
+
+    /// SIGTERM.
+    pub fn stop(&self, process: &Process) {
+        if process.stop.is_cancelled() || process.killed.is_cancelled() {
+            return;
+        }
+        process.stop.cancel();
+        lock(&self.notes).stopped.push((process.number, self.now(), None));
+        self.tell(&format!("p{} is asked to end", process.number));
+    }
+
+    /// Notes what a test found out while the world went on; it breaks the schedule.
+    pub fn complain(&self, what: String) {
+        lock(&self.notes).wrong.push(what);
+    }
+
+    /// A job as the API server has it; null if it has none.
+    #[must_use]
+    pub fn job(&self, n: usize) -> Value {
+        let Some(job) = self.schedule.jobs.get(n) else { return Value::Null };
+        let answer = self.ask(PEOPLE, api_server::Verb::Get, &uri(&job.namespace, &job.name), None);
+        if answer.is_ok() { answer.value() } else { Value::Null }
+    }
+}

@@ -11,7 +11,7 @@ use serde_json::Value;
 use simulator::core::Cloud;
 
 use crate::process::Process;
-use crate::world::{PEOPLE, World, lock, uri};
+use crate::world::{PEOPLE, Record, World, lock, uri};
 
 const BASE: i64 = 1_795_478_400; // 2026-11-24T00:00:00Z
 
@@ -61,5 +61,28 @@ impl World {
         let Some(job) = self.schedule.jobs.get(n) else { return Value::Null };
         let answer = self.ask(PEOPLE, api_server::Verb::Get, &uri(&job.namespace, &job.name), None);
         if answer.is_ok() { answer.value() } else { Value::Null }
+    }
+}
+
+impl Record {
+    /// Seconds from the beginning to a time of API server or cloud; not for a world whose clocks drift.
+    #[must_use]
+    pub fn second(&self, at: Timestamp) -> f64 {
+        at.duration_since(true_time(self.schedule.begins, 0, Duration::ZERO)).as_secs_f64()
+    }
+
+    /// The versions of a job, in order, each with the second in which it was made and by whom.
+    #[must_use]
+    pub fn versions(&self, n: usize) -> Vec<(f64, &str, &Value)> {
+        let Some(job) = self.schedule.jobs.get(n) else { return Vec::new() };
+        let jobs = self.history.iter().filter(|c| &*c.resource == "dataintegrationjobs");
+        let of_it = jobs.filter(|c| (&*c.namespace, &*c.name) == (job.namespace.as_str(), job.name.as_str()));
+        of_it.map(|c| (self.second(c.time), &*c.caller, c.object())).collect()
+    }
+
+    /// The last of them; null if there is none.
+    #[must_use]
+    pub fn last(&self, n: usize) -> &Value {
+        self.versions(n).last().map_or(&Value::Null, |(_, _, object)| object)
     }
 }

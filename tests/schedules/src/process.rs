@@ -98,7 +98,8 @@ impl Process {
 
     /// An answer to a write of a status: what it made.
     fn has_written(&self, path: &str, answer: &AnswerBody) {
-        let (true, AnswerBody::Whole(Some(body))) = (path.ends_with("/status"), answer) else { return };
+        let writes = path.contains("/status") && !path.contains("dryRun");
+        let (true, AnswerBody::Whole(Some(body))) = (writes, answer) else { return };
         let Ok(object) = serde_json::from_slice::<Value>(body) else { return };
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
         let Ok(version) = text("/metadata/resourceVersion").parse::<u64>() else { return };

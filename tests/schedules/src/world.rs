@@ -194,7 +194,8 @@ pub fn uri(namespace: &str, name: &str) -> String {
 }
 
 /// Each team has a cloud account of its own, so that one budget of the operator is one of the cloud.
-fn account_of(namespace: &str) -> String {
+#[must_use]
+pub fn account_of(namespace: &str) -> String {
     format!("10000000000000{:02}", namespace.len() + usize::from(namespace.as_bytes().last().copied().unwrap_or(0)))
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use api_server::{EventFate, RequestInfo, Route, Then, Verb, WatchInfo};
+use api_server::{EventFate, RequestInfo, Route, Then, Verb, View, WatchInfo};
 
 use crate::process::Process;
 use crate::world::{World, lock};
@@ -24,6 +24,8 @@ pub enum Ill {
     Slow(Duration),
     /// One byte of an answer at a time, so far apart.
     Trickles(Duration),
+    /// Lists and watches show the world as it was so many versions ago.
+    Past(u64),
 }
 
 /// Which requests it is about.
@@ -33,6 +35,8 @@ pub enum Of {
     All,
     /// Lists and watches.
     Views,
+    /// Lists and watches of jobs.
+    Jobs,
     /// Writes of the status of a job.
     StatusWrites,
     /// Those in this namespace.
@@ -76,13 +80,14 @@ impl Spell {
         match self.of {
             Of::All => true,
             Of::Views => matches!(verb, Verb::List | Verb::Watch),
+            Of::Jobs => matches!(verb, Verb::List | Verb::Watch) && resource == "dataintegrationjobs",
             Of::StatusWrites => verb.writes() && (resource, subresource) == ("dataintegrationjobs", "status"),
             Of::Namespace(name) => name == namespace,
         }
     }
 
     fn is_about_watches(&self) -> bool {
-        self.is_about(Verb::Watch, ("", ""), "")
+        self.is_about(Verb::Watch, ("dataintegrationjobs", ""), "")
     }
 }
 
@@ -110,6 +115,7 @@ impl World {
             Ill::Answers(code) => Then::Refuse(code),
             Ill::TakesAndAnswers(code) => Then::TakeThenRefuse(code),
             Ill::Slow(time) => return Some(Route { before: time, ..Route::default() }),
+            Ill::Past(versions) => return Some(Route { view: View::Behind(versions), ..Route::default() }),
             Ill::Trickles(_) => return None,
         };
         Some(Route { then, ..Route::default() })
@@ -125,7 +131,7 @@ impl World {
                 Ill::Silent => return EventFate::Silence,
                 Ill::Refuses | Ill::Answers(_) if spell.is_on(now) => return EventFate::Break,
                 Ill::Slow(time) if spell.is_on(now) => return EventFate::Delay(time),
-                Ill::Refuses | Ill::Answers(_) | Ill::TakesAndAnswers(_) | Ill::Slow(_) | Ill::Trickles(_) => {}
+                Ill::Refuses | Ill::Answers(_) | Ill::TakesAndAnswers(_) | Ill::Slow(_) | Ill::Trickles(_) | Ill::Past(_) => {}
             }
         }
         EventFate::Deliver
@@ -141,7 +147,7 @@ impl World {
         })
     }
 
-    /// Connections break where a spell begins that refuses them.
+    /// Connections break where a spell begins that refuses them, or shows the past.
     pub(crate) async fn break_connections(self: std::sync::Arc<Self>) {
         let mut from: Vec<Duration> = self.schedule.spells.iter().filter(|s| s.ends_watches()).map(|s| s.from).collect();
         from.sort_unstable();
@@ -154,6 +160,6 @@ impl World {
 
 impl Spell {
     fn ends_watches(&self) -> bool {
-        matches!(self.ill, Ill::Refuses | Ill::Answers(_)) && self.is_about_watches()
+        matches!(self.ill, Ill::Refuses | Ill::Answers(_) | Ill::Past(_)) && self.is_about_watches()
     }
 }

@@ -30,7 +30,8 @@ const JOBS: &str = "dataintegrationjobs";
 pub const PEOPLE: &str = "people";
 /// The secret of every key begins with this, and must be found nowhere.
 pub const CANARY: &str = "canarysecret";
-const CRDS: [&str; 2] = [
+/// The CRDs of this operator.
+pub const CRDS: [&str; 2] = [
     include_str!("../../../crds/dataintegrationjobs.dijob.dev.yaml"),
     include_str!("../../../crds/dataworksaccounts.dijob.dev.yaml"),
 ];

@@ -1,11 +1,14 @@
 //! What goes wrong at the API server.
 
+use std::sync::{Arc, Mutex};
+
 use jiff::SignedDuration;
+use schedules::play::play;
 use schedules::scene::Scene;
 use schedules::story::Edit;
 use schedules::weather::{Ill, Of};
 use serde_json::json;
-use simulator::{Behaviour, Fault};
+use simulator::{Behaviour, Fault, StartOnRunning};
 
 use crate::tools::{accepted, asked, calls, condition, must, patch, played, s, text};
 
@@ -127,4 +130,46 @@ fn a_slow_api_server_ends_every_wait_and_holds_up_its_own_alone() {
         let slow: Vec<f64> = (7000..7020).map(at).collect();
         must(&record, slow.iter().all(|at| *at < 300.0 + 330.0), &format!("{ill:?}: they start at {slow:?}"));
     }
+}
+
+/// Covers: 15s.
+#[test]
+fn an_api_server_that_falls_back_into_the_past_repeats_no_start() {
+    let change = json!({ "spec": { "realtimeStartSettings": { "startTime": 1_700_000_000 } } });
+    let story = |seconds| {
+        let scene = Scene::of(seconds).cloud(|c| c.rules.start_on_running = StartOnRunning::Restart);
+        scene.job("team-0", json!({})).at(s(1), Edit::Create(0)).at(s(60), patch(0, change.clone()))
+    };
+    // Its lists and watches show the past, from before our last writes; the store itself goes on.
+    let mut refused = 0;
+    for restarts in [false, true] {
+        for versions in 1..=7 {
+            let scene = story(200).spell(100..160, Ill::Past(versions), Of::Jobs).act(s(100), "kill", move |world| {
+                if restarts {
+                    world.processes().iter().for_each(|p| world.kill(p));
+                }
+            });
+            let record = played(scene);
+            let starts = calls(&record, "StartDIJob").len();
+            must(&record, starts == 2, &format!("{starts} calls, {versions} versions behind"));
+            let tries = asked(&record, 100..160, |what| what == "Apply dataintegrationjobs/status");
+            let made = record.versions(0).iter().filter(|(at, _, _)| (100.0..160.0).contains(at)).count();
+            must(&record, made == 0, &format!("{made} writes of what is settled"));
+            must(&record, restarts || tries == 0, &format!("{tries} writes on what is older than our own"));
+            refused += tries;
+        }
+    }
+    assert!(refused > 0, "nothing was ever decided on the past");
+    // The store itself is restored from a backup, under a process that lives on.
+    let kept = Arc::new(Mutex::new(None));
+    let (put, take) = (kept.clone(), kept);
+    let scene = story(400)
+        .act(s(60), "a backup", move |world| *put.lock().unwrap() = Some(world.api().snapshot()))
+        .act(s(100), "it is restored", move |world| world.api().restore(take.lock().unwrap().as_ref().unwrap()));
+    // The object stays as it was restored until the server's versions have passed our own: only the calls are judged.
+    let record = play(scene.done(), s(0));
+    let starts = calls(&record, "StartDIJob").len();
+    must(&record, starts == 2, &format!("{starts} calls around a restored backup"));
+    let wrong = &record.wrong;
+    must(&record, wrong.is_empty(), &format!("{wrong:?}"));
 }

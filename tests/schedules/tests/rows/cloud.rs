@@ -1,10 +1,11 @@
 //! What goes wrong at the cloud.
 
+use api_server::Verb;
 use schedules::scene::Scene;
 use schedules::story::Edit;
-use schedules::world::{Record, account_of};
-use serde_json::{Value, json};
-use simulator::{Behaviour, Console, Fault, Hint, Refusal, StartOnRunning};
+use schedules::world::{PEOPLE, Record, World, account_of};
+use serde_json::json;
+use simulator::{Behaviour, Console, Fault, Hint, Limits, Neighbour, Rate, Refusal, StartOnRunning, Window};
 
 use crate::tools::{accepted, calls, condition, ms, must, patch, played, s, text, writes};
 
@@ -160,5 +161,103 @@ fn a_spec_that_changes_a_hundred_times_a_second_is_sent_as_it_is_last() {
     must(&record, conflicts <= 150, &format!("{conflicts} conflicts"));
     let value = record.last(0)["status"]["observedGeneration"].as_i64();
     must(&record, value == Some(1001), &format!("observed generation {value:?}"));
-    let _: &Value = record.last(0);
+}
+
+/// Covers: 12s.
+#[test]
+fn a_neighbour_on_the_same_quota_has_its_share_and_nobody_is_called_at_rest() {
+    for window in [Window::FixedSecond, Window::SlidingLog, Window::TokenBucket] {
+        let jobs = 20;
+        let scene = Scene::of(400).fleet(jobs, "team-0", 1).cloud(|c| {
+            c.limits.rate = Rate::Total(5);
+            c.limits.window = window;
+            c.neighbour = Some(Neighbour { reads_per_second: 2, ..Neighbour::default() });
+        });
+        // For three minutes it takes all there is, so that looks at what was started wait longer than a start may go
+        // unseen.
+        let draws = |world: &World, reads_per_second| {
+            if let Some(neighbour) = &mut world.cloud().switches.neighbour {
+                neighbour.reads_per_second = reads_per_second;
+            }
+        };
+        let scene = scene.act(s(9), "it takes all", move |world| draws(world, 100));
+        let scene = scene.act(s(190), "it takes less", move |world| draws(world, 2));
+        let record = played(scene);
+        let confirmed = |n| {
+            let object = record.last(n);
+            text(object, "/status/lastStart/outcome") == "Confirmed"
+        };
+        let seen = (0..jobs).filter(|n| confirmed(*n)).count();
+        must(&record, seen == jobs, &format!("{window:?}: {seen} confirmed"));
+        let mut longest = 0.0_f64;
+        for n in 0..jobs {
+            let mut accepted = None;
+            for (at, _, object) in record.versions(n) {
+                let given_up = object.pointer("/status/lastStart/confirmation").is_some();
+                let reason = condition(object, "Stalled").1;
+                must(&record, !given_up && reason.is_empty(), &format!("{window:?}: job {n} is {reason} at {at}"));
+                match text(object, "/status/lastStart/outcome") {
+                    "Accepted" => accepted = accepted.or(Some(at)),
+                    "Confirmed" => longest = longest.max(at - accepted.take().unwrap_or(at)),
+                    _ => {}
+                }
+            }
+        }
+        must(&record, longest > 120.0, &format!("{window:?}: no look waited for longer than {longest} s"));
+        let starts = accepted(&record);
+        let last = starts.last().copied().unwrap_or_default();
+        must(&record, last < 400.0, &format!("{window:?}: our share: the last start at {last}"));
+        let theirs = record.ledger.neighbour(&account_of("team-0"));
+        let share = 100 * theirs.refused / theirs.calls.max(1);
+        must(&record, share <= 35, &format!("{window:?}: {share} % of {theirs:?} are refused"));
+    }
+}
+
+/// Covers: 13s.
+#[test]
+fn a_day_that_is_used_up_is_parked_in_sight_until_it_turns() {
+    const ACCOUNT: &str = "/apis/dijob.dev/v1alpha1/namespaces/team-0/dataworksaccounts/main";
+    let basic = |scene: Scene, limit: u32| {
+        let quota = json!({ "spec": { "edition": "Basic", "quota": { "callsPerDay": limit } } });
+        // Ten minutes before midnight of UTC+8.
+        scene.begins(15 * 3600 + 50 * 60).act(ms(0), "Basic edition", move |world| {
+            let answer = world.ask(PEOPLE, Verb::Merge, ACCOUNT, Some(quota.clone()));
+            assert!(answer.is_ok(), "{}", answer.value());
+        })
+    };
+    // Our own count is at its end; or others have used up the day, and only the cloud knows, and tells it anew to a
+    // process that begins in between.
+    for (limit, restart) in [(11, false), (100, false), (100, true)] {
+        let scene = basic(Scene::of(700).fleet(6, "team-0", 2).fleet(1, "team-0", 100), limit).act(s(300), "kill", move |world| {
+            if restart {
+                world.processes().iter().for_each(|p| world.kill(p));
+            }
+        });
+        let record = played(scene.cloud(|c| {
+            c.limits = Limits::basic();
+            c.limits.per_day = Some(if limit == 11 { 100 } else { 11 });
+        }));
+        let of_today = |range: std::ops::Range<f64>| {
+            record.ledger.entries().iter().filter(|e| range.contains(&record.second(e.last_byte))).count()
+        };
+        let (spent, late) = (of_today(0.0..100.0), of_today(100.0..600.0));
+        let most = if limit == 11 { 11 } else { 11 + 2 };
+        must(&record, (11..=most).contains(&spent), &format!("limit {limit}: {spent} calls of the old day"));
+        must(&record, late <= 2 * usize::from(restart), &format!("limit {limit}: {late} calls while it is parked"));
+        let waits = |n: usize| {
+            record.versions(n).into_iter().any(|(at, _, object)| {
+                let (status, reason) = condition(object, "Throttled");
+                let until = object["status"].to_string().contains("2026-11-24T16:00:");
+                at < 600.0 && status == "True" && reason == "DailyLimitReached" && until
+            })
+        };
+        // Those who asked before the day was used up are not told of it.
+        let told = (0..6).filter(|n| waits(*n)).count();
+        must(&record, told >= 2 && waits(6), &format!("limit {limit}: {told} of 6 tell of it"));
+        nobody_is_punished(&record);
+        let starts = accepted(&record);
+        let after = starts.iter().filter(|at| **at >= 600.0).count();
+        must(&record, starts.len() == 7 && after >= 2, &format!("limit {limit}: starts at {starts:?}"));
+        must(&record, starts[6] < 690.0, &format!("limit {limit}: the last start at {}", starts[6]));
+    }
 }

@@ -127,21 +127,3 @@ fn a_status_that_is_lost_or_a_day_old_starts_nothing() {
         }
     }
 }
-
-#[test]
-fn churn_leak_probe() {
-    use schedules::weather::{Ill, Of};
-    let mut scene = Scene::of(1300).spell(10..1000, Ill::Slow(s(2)), Of::Namespace("team-0"));
-    for n in 0..60 {
-        scene = scene.job("team-0", json!({})).at(s(20 + 15 * n), Edit::Create(n as usize)).at(s(21 + 15 * n), Edit::Delete(n as usize));
-    }
-    scene = scene.job("team-0", json!({})).at(s(1100), Edit::Create(60)).act(s(1200), "probe", |world| {
-        for p in world.processes() {
-            for line in p.metrics.encode().unwrap().lines().filter(|l| l.contains("permit") || l.contains("waiting")) {
-                eprintln!("{line}");
-            }
-        }
-    });
-    let record = played(scene);
-    eprintln!("{:?}", accepted(&record));
-}

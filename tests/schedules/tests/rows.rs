@@ -7,5 +7,7 @@ mod api;
 mod cloud;
 #[path = "rows/objects.rs"]
 mod objects;
+#[path = "rows/process.rs"]
+mod process;
 #[path = "rows/tools.rs"]
 mod tools;

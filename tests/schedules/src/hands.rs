@@ -10,9 +10,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use simulator::core::Cloud;
 
+use crate::faults::{Kind, Place};
+use crate::play::wait;
 use crate::process::Process;
 use crate::world::{PEOPLE, Record, World, lock, uri};
 
+/// `terminationGracePeriodSeconds` in `deploy`.
+pub const GRACE: Duration = Duration::from_secs(40);
 const BASE: i64 = 1_795_478_400; // 2026-11-24T00:00:00Z
 
 /// The time of API server and cloud.
@@ -40,7 +44,7 @@ impl World {
         lock(&self.notes).processes.iter().filter(|p| !p.killed.is_cancelled()).cloned().collect()
     }
 
-    /// SIGTERM.
+    /// SIGTERM; and SIGKILL when the grace of the shipped Deployment is over.
     pub fn stop(&self, process: &Process) {
         if process.stop.is_cancelled() || process.killed.is_cancelled() {
             return;
@@ -48,6 +52,26 @@ impl World {
         process.stop.cancel();
         lock(&self.notes).stopped.push((process.number, self.now(), None));
         self.tell(&format!("p{} is asked to end", process.number));
+    }
+
+    /// Kills a process that has not ended when its grace is over.
+    pub(crate) async fn kubelet(self: Arc<Self>, process: Arc<Process>) {
+        let over = async {
+            process.stop.cancelled().await;
+            wait(GRACE).await;
+        };
+        tokio::select! {
+            biased;
+            () = process.killed.cancelled() => {}
+            () = over => self.kill(&process),
+        }
+    }
+
+    pub(crate) fn asked_to_end(&self, process: &Process, place: Place, what: &str) {
+        if self.schedule.faults.ends(place) {
+            self.struck(place, Kind::AskedToEnd, what);
+            self.stop(process);
+        }
     }
 
     /// Notes what a test found out while the world went on; it breaks the schedule.

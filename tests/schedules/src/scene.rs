@@ -45,7 +45,7 @@ impl Scene {
     #[must_use]
     pub fn of(seconds: u64) -> Self {
         let faults =
-            Faults { seed: 1, api: 0, lease: 0, cloud: 0, event: 0, only: None, without: BTreeSet::new() };
+            Faults { seed: 1, api: 0, lease: 0, cloud: 0, event: 0, ends: 0, only: None, without: BTreeSet::new() };
         Self(Schedule {
             seed: 1,
             story: Story::SpecChange,

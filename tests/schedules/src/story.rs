@@ -42,6 +42,8 @@ pub enum Story {
     Fleet,
     /// A spec that changes many times a second.
     Flapping,
+    /// Start settings change while processes are asked to end, at any step.
+    OrderlyEnd,
 }
 
 /// Those that exist.
@@ -58,7 +60,11 @@ pub const STORIES: &[Story] = &[
     Story::RestoredWithStatus,
     Story::Fleet,
     Story::Flapping,
+    Story::OrderlyEnd,
 ];
+
+/// Those among which a seed draws. What came later has a draw of its own, so that older seeds stay what they are.
+const DRAWN: usize = 12;
 
 /// Those that wait for features that are not built yet.
 pub const WAITING: &[&str] = &["stop, then start", "drift", "two objects name one job"];
@@ -165,7 +171,8 @@ impl Schedule {
     #[must_use]
     pub fn of(seed: u64, wishes: &Wishes) -> Self {
         let mut chance = Chance::about(&[seed, 1]);
-        let drawn = chance.pick(STORIES, Story::FirstStart);
+        let drawn = chance.pick(STORIES.get(..DRAWN).unwrap_or_default(), Story::FirstStart);
+        let drawn = if Chance::about(&[seed, 6]).percent(7) { Story::OrderlyEnd } else { drawn };
         let story = wishes.story.unwrap_or(drawn);
         let clouds = [Profile::Default, Profile::Harsh, Profile::Mixture, Profile::Mixture];
         let profile = wishes.profile.unwrap_or(chance.pick(&clouds, Profile::Default));
@@ -182,6 +189,7 @@ impl Schedule {
             lease: api / 8,
             cloud,
             event,
+            ends: if story == Story::OrderlyEnd { 60 } else { 0 },
             only: wishes.only.clone(),
             without: wishes.without.clone(),
         };
@@ -289,7 +297,7 @@ fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &mut Chance) 
     let mut then = |chance: &mut Chance, edit| all.push((at(chance), edit));
     match story {
         Story::FirstStart | Story::FailOver => {}
-        Story::SpecChange => {
+        Story::SpecChange | Story::OrderlyEnd => {
             for _ in 0..=chance.below(3) {
                 let edit = change(0, chance);
                 then(chance, edit);

@@ -40,6 +40,9 @@ impl World {
         if !self.is_faulty() {
             return Route::default();
         }
+        if !lease {
+            self.asked_to_end(process, place, &what);
+        }
         let mut quick = Chance::about(&[self.schedule.seed, 3, place.process, nth]);
         let before = Duration::from_millis(if lease { 0 } else { quick.below(4) });
         let route = Route { before, ..Route::default() };

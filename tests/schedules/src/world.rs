@@ -325,6 +325,7 @@ impl World {
             let process = Arc::new(Process::new(number, slot));
             lock(&self.notes).processes.push(process.clone());
             self.tell(&format!("p{number} begins"));
+            tokio::spawn(self.clone().kubelet(process.clone()));
             let ended = tokio::spawn(live(self.clone(), process.clone())).await;
             match ended {
                 Ok(Ended::Stopped) => {

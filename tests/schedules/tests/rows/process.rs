@@ -230,3 +230,31 @@ fn a_day_of_churn_leaves_nothing_behind() {
     let late = asked(&record, day - 200..day, |what| what.contains("dataintegrationjobs/") || what.contains("events"));
     must(&record, late == 0, &format!("{late} requests when all is gone"));
 }
+
+#[test]
+fn a_process_asked_to_end_at_any_step_ends_in_time_and_leaves_no_start_unknown() {
+    let mut between = 0;
+    for step in 0..40_u64 {
+        let scene = Scene::of(120)
+            .seed(step)
+            .job("team-0", json!({ "forceToRerun": true }))
+            .at(s(1), Edit::Create(0))
+            .act(ms(1000 + 4 * step), "SIGTERM", stop_all)
+            .cloud(|c| {
+                let slow = Behaviour::late_answer(SignedDuration::from_millis(60));
+                c.faults.push(Fault { behaviour: slow, ..Fault::default() });
+            });
+        let record = played(scene);
+        let (_, asked, ended) = record.stopped[0];
+        let took = ended.map_or(f64::MAX, |ended| record.second(ended) - record.second(asked));
+        must(&record, took < 20.0, &format!("step {step}: it took {took} s to end"));
+        must(&record, record.ledger.executions(7000).len() == 1, &format!("step {step}: executions"));
+        must(&record, condition(record.last(0), "Ready").1 == "JobRunning", &format!("step {step}"));
+        let pending = |object: &serde_json::Value| object.pointer("/status/pendingStart").is_some();
+        let at = record.second(asked);
+        let versions = record.versions(0);
+        let before = versions.iter().rfind(|(time, _, _)| *time < at);
+        between += usize::from(before.is_some_and(|(_, _, object)| pending(object)));
+    }
+    assert!(between > 0, "none was asked between intent and outcome");
+}

@@ -7,7 +7,7 @@ use schedules::scene::Scene;
 use schedules::story::Edit;
 use schedules::world::{CRDS, PEOPLE, Record, World, uri};
 use serde_json::json;
-use simulator::{Behaviour, Fault, Key, StartOnRunning};
+use simulator::{Behaviour, Fault, Hint, Key, Refusal, StartOnRunning};
 
 use crate::tools::{accepted, asked, calls, condition, ms, must, patch, played, s, watched};
 
@@ -204,10 +204,18 @@ fn a_day_of_churn_leaves_nothing_behind() {
             let change = json!({ "spec": { "realtimeStartSettings": { "startTime": 1_700_000_000 + round } } });
             let rerun = json!({ "spec": { "rerunToken": format!("round-{round}") } });
             let wish = scene.at(s(begin), Edit::Create(n)).at(s(begin + 150), patch(n, change));
-            // Half of the time the deletion comes while something is under way.
-            let late = if round % 2 == 0 { ms(600_000) } else { ms(301_000 + 40 * round) };
+            // Every other time it is deleted while it waits for its turn, which the cloud holds back.
+            let late = if round % 2 == 0 { ms(600_000) } else { ms(310_000 + 40 * round) };
             scene = wish.at(s(begin + 300), patch(n, rerun)).at(s(begin) + late, Edit::Delete(n));
-            scene = if n == 0 { scene.at(s(begin + 700), Edit::Rotate(n)) } else { scene };
+            if n == 0 {
+                let hold = |world: &World| {
+                    let behaviour = Behaviour::error(Refusal::of("Throttling.User")).with_hint(Hint::RetryAfter(Some(30_000)));
+                    world.cloud().switches.faults.push(Fault { behaviour, ..Fault::default() });
+                };
+                let hold_no_more = |world: &World| world.cloud().switches.faults.clear();
+                scene = scene.act(s(begin + 299), "hold", hold).act(s(begin + 318), "hold no more", hold_no_more);
+                scene = scene.at(s(begin + 700), Edit::Rotate(n));
+            }
         }
     }
     let kept = std::sync::Arc::new(std::sync::Mutex::new((Vec::new(), Vec::new())));
@@ -221,7 +229,7 @@ fn a_day_of_churn_leaves_nothing_behind() {
         })
     };
     let scene = count(count(count(scene, 880), 12 * 900 - 10), day - 10);
-    let record = watched(scene.done(), s(3600));
+    let record = watched(scene.done(), s(600));
     let (tasks, lines) = std::mem::take(&mut *kept.lock().unwrap());
     must(&record, tasks[0] == tasks[2] && tasks[1] <= tasks[0], &format!("tasks: {tasks:?}"));
     must(&record, gauges(&record, &lines) == (0, 0), &format!("turns left behind: {lines:#?}"));

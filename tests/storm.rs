@@ -50,7 +50,9 @@ async fn in_a_storm(namespace: &str, edition: &str, calls_per_day: Option<u32>) 
     tenant.put_key().await;
     let mut account = tenant.account_spec();
     account["edition"] = json!(edition);
-    account["quota"] = json!({ "callsPerDay": calls_per_day });
+    if let Some(day) = calls_per_day {
+        account["quota"] = json!({ "callsPerDay": day });
+    }
     tenant.put_account("default", &account).await;
     let everything = Fault { behaviour: Behaviour::error(Refusal::of("Throttling.User")), ..Fault::default() };
     tenant.cloud.add_fault(everything);

@@ -226,6 +226,7 @@ async fn a_rolling_update_with_two_more_replicas_starts_each_job_once() {
             assert!(blocking(|| process.terminate()).success(), "it ends in order");
             logs.push(process.log());
             fleet.until_done(LIMIT).await;
+            assert_eq!(fleet.unsettled().await, Vec::<String>::new(), "an orderly end costs no start");
         }
         assert_eq!(running.len(), 2);
     }

@@ -5,7 +5,7 @@
 //! connection beyond loopback to one of two listeners here. *Inside* is what may never be called, also by its own
 //! address; *outside* stands for the rest of the world, and shows that lookups and listeners work.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -182,7 +182,7 @@ const HOSTS: [&str; 30] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_no_rule_allows_gets_no_byte_and_its_job_says_why() {
     // Whatever name gets through leads inside.
-    let names: String = HOSTS.iter().map(|host| format!("{host} 127.0.0.1\n")).collect();
+    let names = HOSTS.map(|host| format!("{host} 127.0.0.1")).join("\n");
     let roads = Roads::open("hosts", &names).await;
     let tenant = Tenant::new(tokio::task::spawn_blocking(cluster).await.unwrap(), "hosts").await;
     tenant.put_key().await;
@@ -235,10 +235,9 @@ async fn a_good_name_that_leads_inside_gets_no_byte_also_if_it_led_elsewhere_whe
     // The last one: by turns outside and inside. Who looks a name up twice, once for the check and once for the
     // connection, goes inside with the second.
     let turning = inside.len();
-    let mut table: String =
-        inside.iter().enumerate().map(|(at, address)| format!("{} {address}\n", name(at))).collect();
-    table.push_str(&format!("{} 203.0.113.9 127.0.0.1\n", name(turning)));
-    let roads = Roads::open("names", &table).await;
+    let mut table: Vec<String> = (0..).zip(inside).map(|(at, address)| format!("{} {address}", name(at))).collect();
+    table.push(format!("{} 203.0.113.9 127.0.0.1", name(turning)));
+    let roads = Roads::open("names", &table.join("\n")).await;
     let tenant = Tenant::new(tokio::task::spawn_blocking(cluster).await.unwrap(), "names").await;
     tenant.put_key().await;
     let (operator, _proxy) = roads.operator("names", &FLAGS).await;

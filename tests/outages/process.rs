@@ -182,12 +182,14 @@ impl Process {
         self.states().contains(&'R')
     }
 
-    /// Of each thread, as proc_pid_stat(5) has it.
+    /// Of each thread, as `/proc` has it.
     fn states(&self) -> Vec<char> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
         let state = |stat: String| stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or(' ');
-        let stats = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("stat")));
-        stats.map(|stat| state(stat.unwrap_or_default())).collect()
+        threads
+            .flatten()
+            .map(|thread| state(std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default()))
+            .collect()
     }
 
     /// Its open files and its threads now.

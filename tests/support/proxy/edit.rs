@@ -23,10 +23,12 @@ impl Edited {
     }
 }
 
+type Edit = Box<dyn FnMut(&[u8]) -> Edited + Send + Sync>;
+
 /// The body of an answer, edited.
 pub struct Lines {
     body: BoxBody<Bytes, hyper::Error>,
-    edit: Box<dyn FnMut(&[u8]) -> Edited + Send + Sync>,
+    edit: Edit,
     rest: Vec<u8>,
     ready: VecDeque<Bytes>,
     over: bool,

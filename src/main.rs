@@ -186,18 +186,30 @@ async fn wait_for_kinds(client: &kube::Client, health: &Health, stop: &Cancellat
 
 async fn kube_config(config: &Config) -> Result<kube::Config, Failure> {
     let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
-    let found = match (&config.kubeconfig, &config.context) {
+    let (file, mut found) = match (&config.kubeconfig, &config.context) {
         (Some(path), _) => {
             let file = Kubeconfig::read_from(path).map_err(|e| format!("--kubeconfig {}: {e}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(file, &options)
-                .await
-                .map_err(|e| format!("--kubeconfig {}: {e}", path.display()))?
+            let found = kube::Config::from_custom_kubeconfig(file.clone(), &options).await;
+            (Some(file), found.map_err(|e| format!("--kubeconfig {}: {e}", path.display()))?)
         }
-        (None, Some(_)) => kube::Config::from_kubeconfig(&options).await.map_err(|e| format!("--context: {e}"))?,
-        (None, None) => kube::Config::infer().await.map_err(|e| {
-            format!("no way to reach Kubernetes: run in a pod with a service account, or give --kubeconfig ({e})")
-        })?,
+        (None, Some(_)) => {
+            let found = kube::Config::from_kubeconfig(&options).await;
+            (Kubeconfig::read().ok(), found.map_err(|e| format!("--context: {e}"))?)
+        }
+        (None, None) => {
+            let found = kube::Config::infer().await.map_err(|e| {
+                format!("no way to reach Kubernetes: run in a pod with a service account, or give --kubeconfig ({e})")
+            })?;
+            (Kubeconfig::read().ok(), found)
+        }
     };
+    // A proxy of the environment is for others; one that the kubeconfig names is asked for, and refused with a message.
+    let names_proxy = |file: Kubeconfig| {
+        file.clusters.into_iter().filter_map(|named| named.cluster).any(|cluster| cluster.proxy_url.is_some())
+    };
+    if !file.is_some_and(names_proxy) {
+        found.proxy_url = None;
+    }
     Ok(found)
 }
 

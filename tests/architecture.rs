@@ -34,6 +34,7 @@ const WAITS: &[(&str, usize, &str)] = &[
     ("tests/control-plane/tests/launcher.rs", 1, "between two looks at processes that end"),
     ("tests/demo/src/cluster.rs", 1, "between two looks at what starts"),
     ("tests/demo/src/story.rs", 1, "between two looks at what is told"),
+    ("tests/gone.rs", 1, "between two looks at what the API server takes away"),
     ("tests/invalid.rs", 1, "between two tries of a schema that the API server takes up"),
     ("tests/limits.rs", 3, "between two looks at real processes, and the duty cycle of a tenth of a processor"),
     ("tests/operator.rs", 1, "between two looks at the operator's log"),

@@ -4,6 +4,10 @@
 //! What the limits mean: logs go to `/dev/full`, where each write fails as on a full disk; 64 open files are
 //! `RLIMIT_NOFILE`; 64 MB are `RLIMIT_DATA`, all private writable memory, heap and stacks of all threads; a tenth of a
 //! processor is SIGSTOP for 90 ms of each 100 ms, so that time passes while nothing runs, as under a CPU quota.
+//!
+//! That they are felt: of memory, a third of 64 MB with the largest answers there can be, which end the process at least
+//! once; 64 MB hold all that there can be. Of the processor, a thread was at work, or ready to be, at many of the moments at
+//! which it was taken away.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -18,19 +22,20 @@ mod support {
 #[expect(dead_code, reason = "terms of leaders are for the outages")]
 mod history;
 #[path = "outages/process.rs"]
-#[expect(dead_code, reason = "the other half is for the outages")]
+#[expect(dead_code, reason = "a part is for the outages")]
 mod process;
 #[path = "outages/scene.rs"]
 #[expect(dead_code, reason = "the other half is for the outages")]
 mod scene;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use process::{Output, Process};
+use jiff::SignedDuration;
+use process::{Deployment, Output, Process};
 use scene::{Fleet, SHORT, Scene};
-use simulator::{Behaviour, Fate, Fault};
+use simulator::{Behaviour, Fate, Fault, Oddity};
 
 /// Between two looks at the cluster.
 async fn look_again() {
@@ -132,8 +137,11 @@ async fn in_64_mb_of_memory_a_fleet_is_started_once_each() {
 /// Covers: 41p.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_tenth_of_a_processor_a_fleet_is_started_once_each() {
-    let duty = |process: &Process, over: &AtomicBool| {
+    let cut = Arc::new(AtomicUsize::new(0));
+    let cuts = Arc::clone(&cut);
+    let duty = move |process: &Process, over: &AtomicBool| {
         while !over.load(Ordering::Relaxed) {
+            cuts.fetch_add(usize::from(process.is_at_work()), Ordering::Relaxed);
             process.signal("STOP");
             std::thread::sleep(Duration::from_millis(90)); // off
             process.signal("CONT");
@@ -142,6 +150,56 @@ async fn on_a_tenth_of_a_processor_a_fleet_is_started_once_each() {
     };
     let shown = a_fleet_under("slow", &["--leader-elect=false"], |_| (), duty).await;
     assert!(shown.cpu <= 0.25, "{} of a processor", shown.cpu);
+    let cut = cut.load(Ordering::Relaxed);
+    println!("{cut} times it was at work when it was stopped");
+    assert!(cut >= 10, "it was at work {cut} times when it was stopped: it does not feel the limit");
+}
+
+/// Answers of almost 1 MiB, which the client reads whole, of two accounts: 48 at once. With 40 MB of memory all is well (55
+/// MB resident at most, code included), 24 MB are too few.
+///
+/// Covers: 41p.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn answers_that_do_not_fit_into_memory_end_the_process_and_double_no_start() {
+    let scene = Scene::start("no-memory").await;
+    let times = ["--leader-elect=false", "--call-timeout=10s", "--settle-time=11s", "--confirm-timeout=15s"];
+    let mut launch = scene.launch(&scene.cluster.server().0, &times);
+    launch.before = "ulimit -d 24000";
+    let mut fleets = Vec::new();
+    for namespace in ["no-memory-a", "no-memory-b"] {
+        let mut fleet = Fleet::new(&scene, namespace).await;
+        for at in 0..40 {
+            fleet.add(&format!("job-{at}"), at % 5 == 0).await;
+        }
+        let huge = Behaviour::odd(Oddity::Huge { bytes: 1_000_000 });
+        let late = Behaviour { answer_after: SignedDuration::from_secs(3), ..huge };
+        fleet.tenant.cloud.add_fault(Fault { behaviour: late, ..Fault::default() });
+        fleets.push(fleet);
+    }
+    let deployment = tokio::task::spawn_blocking(move || Deployment::start(vec![launch])).await.unwrap();
+    let ended = async {
+        while deployment.seen().ends.is_empty() {
+            look_again().await;
+        }
+    };
+    let felt = tokio::time::timeout(Duration::from_secs(60), ended).await.is_ok();
+    let peak = tokio::task::block_in_place(|| deployment.with(|all| all[0].peak_memory()));
+    println!("{:?} ended, {peak} kB at most in the life that is now", deployment.seen().ends);
+    assert!(felt, "it never felt the limit");
+    for fleet in &fleets {
+        fleet.tenant.cloud.clear_faults();
+    }
+    for fleet in &fleets {
+        fleet.until_done(LIMIT).await;
+        fleet.judge().await;
+        assert_eq!(fleet.doubles(), 0);
+    }
+    let logs = deployment.logs();
+    assert!(logs.iter().flatten().any(|line| line.contains("memory allocation of")), "it ended for another reason");
+    tokio::task::block_in_place(|| drop(deployment));
+    for fleet in fleets {
+        fleet.end(&logs).await;
+    }
 }
 
 /// A cloud of its own that never answers.
@@ -154,40 +212,48 @@ async fn hanging(scene: &Scene, namespace: &str, jobs: usize) -> Fleet {
     fleet
 }
 
-/// Accounts whose cloud never answers, with more jobs each than may call at once.
-const SILENT: usize = 1;
+/// Calls at once that each next account with a silent cloud may hold: half of what the others leave of 64. Of six, the
+/// last two hold one each; the one that is left is for the others.
+const HELD: [usize; 5] = [32, 16, 8, 4, 2];
 
 /// Covers: 40p.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_calls_hang_another_account_starts_its_jobs() {
     let scene = Scene::start("hanging").await;
     // Longer than the test waits for what must not wait for it.
-    let times = ["--leader-elect=false", "--call-timeout=60s", "--settle-time=61s", "--confirm-timeout=62s"];
+    let times = ["--leader-elect=false", "--call-timeout=240s", "--settle-time=241s", "--confirm-timeout=242s"];
     let launch = scene.launch(&scene.cluster.server().0, &times);
-    let mut silent = Vec::new();
-    for at in 0..SILENT {
-        silent.push(hanging(&scene, &format!("silent-{at}"), 80).await);
-    }
     let process = tokio::task::spawn_blocking(move || Process::start(&launch)).await.unwrap();
-    let fates = |fate: Fate| {
-        let count = |fleet: &Fleet| fleet.tenant.cloud.ledger().entries().iter().filter(|e| e.answer == fate).count();
-        silent.iter().map(count).sum::<usize>()
-    };
-    // Half of the passes that are shipped, for each account.
-    let all_hang = async {
-        while fates(Fate::Hung) < (32 * SILENT).min(64) {
-            look_again().await;
-        }
-    };
-    assert!(tokio::time::timeout(LIMIT, all_hang).await.is_ok(), "{} calls hang", fates(Fate::Hung));
     let mut well = Fleet::new(&scene, "well").await;
-    well.add("ordinary", false).await;
-    well.add("forced", true).await;
-    let both = |ledger: &simulator::Ledger| !ledger.executions(1).is_empty() && !ledger.executions(2).is_empty();
-    let started = well.tenant.cloud.wait_until(Duration::from_secs(50), both).await;
-    let (hang, given_up) = (fates(Fate::Hung), fates(Fate::ClientGone));
-    assert!(started, "{hang} calls hang, and nobody else's leave");
-    assert_eq!(given_up, 0, "the others were not served before these calls were given up");
+    let mut silent = Vec::<Fleet>::new();
+    let fates = |fleet: &Fleet, fate: Fate| {
+        fleet.tenant.cloud.ledger().entries().iter().filter(|entry| entry.answer == fate).count()
+    };
+    for (at, held) in HELD.into_iter().enumerate().take(if is_full_run() { 5 } else { 2 }) {
+        silent.push(hanging(&scene, &format!("silent-{at}"), held + 16).await);
+        let all_hang = async {
+            while fates(&silent[at], Fate::Hung) < held {
+                look_again().await;
+            }
+        };
+        let all_hang = tokio::time::timeout(Duration::from_secs(60), all_hang).await.is_ok();
+        let hang: Vec<usize> = silent.iter().map(|fleet| fates(fleet, Fate::Hung)).collect();
+        assert!(all_hang, "{hang:?} calls hang, not {held} of the last");
+        let [ordinary, forced] = [false, true].map(|is_forced| (format!("job-{at}-{is_forced}"), is_forced));
+        for (name, is_forced) in [ordinary, forced] {
+            well.add(&name, is_forced).await;
+            let id = well.id(&name);
+            let runs = |ledger: &simulator::Ledger| !ledger.executions(id).is_empty();
+            let started = well.tenant.cloud.wait_until(Duration::from_secs(50), runs).await;
+            assert!(started, "{hang:?} calls hang, and nobody else's leave");
+        }
+        // As many as may be, while another account was served.
+        let hang: Vec<usize> = silent.iter().map(|fleet| fates(fleet, Fate::Hung)).collect();
+        assert_eq!(hang, HELD[..=at], "calls hang");
+        println!("{hang:?} calls hang, and others go on");
+        let given_up: usize = silent.iter().map(|fleet| fates(fleet, Fate::ClientGone)).sum();
+        assert_eq!(given_up, 0, "the others were not served before these calls were given up");
+    }
     for fleet in &silent {
         fleet.tenant.cloud.clear_faults();
     }

@@ -60,18 +60,19 @@ async fn after_an_api_outage_what_was_asked_meanwhile_is_done_once() {
         let setups = [Setup::Two, Setup::One, Setup::Alone];
         let kinds = Kind::ALL.map(|kind| {
             let lengths = lengths.clone();
-            tokio::spawn(async move { outages(kind, &setups, &lengths, true).await })
+            tokio::spawn(async move { outages(&[kind], &setups, &lengths, true).await })
         });
         futures::future::join_all(kinds).await
     } else {
-        let kinds = [
-            (Kind::Killed, Setup::Two),
-            (Kind::Held, Setup::Alone),
-            (Kind::Swallowed, Setup::One),
-            (Kind::Late, Setup::Alone),
-            (Kind::Trickling, Setup::Two),
+        let kinds: [(&[Kind], Setup); 5] = [
+            (&[Kind::Killed], Setup::Two),
+            (&[Kind::Held, Kind::Unavailable], Setup::Alone),
+            (&[Kind::Swallowed], Setup::One),
+            (&[Kind::Late], Setup::Alone),
+            (&[Kind::Trickling], Setup::Two),
         ];
-        let short = kinds.map(|(kind, setup)| tokio::spawn(async move { outages(kind, &[setup], &[6], false).await }));
+        let short =
+            kinds.map(|(kinds, setup)| tokio::spawn(async move { outages(kinds, &[setup], &[6], false).await }));
         futures::future::join_all(short).await
     };
     for row in rows {

@@ -90,6 +90,11 @@ impl Memory {
         change(self.lock().entry(uid.to_owned()).or_default())
     }
 
+    /// This process begins to lead: what it looked at before, another may have changed since.
+    pub fn forget_looks(&self) {
+        self.lock().values_mut().for_each(|facts| facts.reading = None);
+    }
+
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);

@@ -253,6 +253,7 @@ impl Controller {
         let leads = matches!(role, Role::Leader { .. });
         let begins = leads && !self.leads;
         if begins {
+            self.ctx.memory.forget_looks();
             let now = self.ctx.clock.elapsed();
             for key in self.ctx.objects.job_keys().into_iter().chain(self.invalid.keys().cloned()) {
                 self.queue.changed(&key, now);

@@ -63,13 +63,21 @@ impl Objects {
         job
     }
 
-    /// Takes a job as an answer to one of our requests shows it, unless the watch has told meanwhile that it is gone: nothing
-    /// would take it away again.
-    pub fn renew_job(&self, job: DataIntegrationJob) -> Arc<DataIntegrationJob> {
-        if self.job(&key_of(&job)).is_none() {
+    /// Takes a job as the answer to our own write shows it, unless the watch has told meanwhile that it is gone: nothing would
+    /// take it away again.
+    pub fn put_written(&self, job: DataIntegrationJob) -> Arc<DataIntegrationJob> {
+        if self.uid(&key_of(&job)).is_none() {
             return Arc::new(trimmed(job));
         }
         self.put_job(job)
+    }
+
+    /// Takes a job as a quorum read gave it, likewise. If that is older than what is known, the API server itself went back:
+    /// nothing could be written on what is known.
+    pub fn believe(&self, job: DataIntegrationJob) {
+        if let Some(known) = self.lock().jobs.get_mut(&key_of(&job)) {
+            *known = Arc::new(trimmed(job));
+        }
     }
 
     /// The job is gone, or cannot be read. Gives its uid, if it was known.

@@ -44,7 +44,7 @@ pub async fn write_status(
         },
     );
     match written {
-        Ok(job) => Ok(Some(ctx.objects.renew_job(job))),
+        Ok(job) => Ok(Some(ctx.objects.put_written(job))),
         Err(error) => {
             read_again(ctx, key).await;
             Err(error)
@@ -107,7 +107,7 @@ async fn replace(
 async fn read_again(ctx: &Context, key: &ObjectKey) {
     let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
     match api.get_opt(&key.name).await {
-        Ok(Some(job)) => drop(ctx.objects.renew_job(job)),
+        Ok(Some(job)) => ctx.objects.believe(job),
         Ok(None) => drop(ctx.objects.remove_job(key)), // the pass forgets it when it ends
         Err(error) => tracing::debug!(error = super::error::short(&error), "cannot read the object again"),
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 use super::queue::ObjectKey;
@@ -17,6 +18,8 @@ use crate::telemetry::{self, Metrics};
 const LONG: Duration = Duration::from_secs(5);
 /// What a refusal without a hint holds: the shortest window that a cloud counts in.
 const NO_HINT: Duration = Duration::from_secs(1);
+/// A hold that all who wait are told of: a write for each of them is worth it. Its end moves by less while it lasts.
+const LONG_HOLD: SignedDuration = SignedDuration::from_mins(1);
 
 /// Whose calls are counted together: the endpoint and the access key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +45,8 @@ struct Budget {
     limits: BTreeMap<String, Limits>,
     /// Calls granted that have not ended. Each holds a pass, or soon will.
     under_way: usize,
+    /// The end of the long hold that those who wait know of.
+    known_hold: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +55,7 @@ struct Inner {
     waiting: BTreeMap<String, (BudgetKey, Lane, ObjectKey)>,
     held: BTreeMap<String, Permit>,
     throttled: BTreeSet<String>,
-    /// Whose turn came while another one asked; they are yet to be woken.
+    /// Whose turn came while another one asked, or who waits in a budget that is held now; they are yet to be woken.
     woken: Vec<ObjectKey>,
 }
 
@@ -88,6 +93,7 @@ impl Turns {
             governor: Governor::new(limits),
             limits: BTreeMap::new(),
             under_way: 0,
+            known_hold: None,
         });
         if entry.limits.get(account) != Some(&limits) {
             entry.limits.insert(account.to_owned(), limits);
@@ -123,11 +129,12 @@ impl Turns {
         self.changed.notify_one();
     }
 
-    /// Gives out the turns that are due; says whose came, and when to ask again.
+    /// Gives out the turns that are due; says who is to be passed, and when to ask again.
     pub fn tick(&self) -> (Vec<ObjectKey>, Option<Duration>) {
         let now = self.now();
         let mut inner = self.lock();
         inner.grant(&self.metrics, self.passes, now);
+        inner.wake_for_holds(now);
         let granted = std::mem::take(&mut inner.woken);
         self.metrics.waiting_turns(inner.waiting.len());
         // A budget with all its calls under way is looked at again when one of them ends.
@@ -257,6 +264,23 @@ impl Inner {
         }
     }
 
+    /// A long hold that begins, moves or ends is told to all that wait for it: nothing else would wake them before it ends.
+    fn wake_for_holds(&mut self, now: Moment) {
+        for (key, budget) in &mut self.budgets {
+            let until = budget.governor.usage(now).held.map(|hold| hold.until);
+            let until = until.filter(|until| until.duration_since(now.wall) > LONG_HOLD);
+            let is_known = match (until, budget.known_hold) {
+                (Some(until), Some(known)) => until.duration_since(known).abs() < LONG_HOLD,
+                (until, known) => until == known,
+            };
+            if !is_known {
+                budget.known_hold = until;
+                let waiting = self.waiting.values().filter(|(asked, _, _)| asked == key);
+                self.woken.extend(waiting.map(|(_, _, object)| object.clone()));
+            }
+        }
+    }
+
     fn give_back(&mut self, uid: &str, now: Moment) {
         if let Some(permit) = self.held.remove(uid)
             && let Some(budget) = self.budgets.get_mut(&permit.budget)
@@ -284,8 +308,6 @@ fn label(lane: Lane) -> telemetry::Lane {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     fn object(uid: &str) -> ObjectKey {
@@ -349,5 +371,24 @@ mod tests {
             tokio::time::advance(Duration::from_millis(20)).await;
         }
         calls
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_told_once_when_the_days_calls_are_used_up() {
+        let turns = turns(64);
+        let spent = Limits { calls_per_day: Some(1), ..Limits::split(50.0, 20.0) };
+        turns.state(&budget("a"), "a", spent);
+        for uid in ["1", "2", "3"] {
+            turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
+        }
+        turns.ask(&budget("b"), "other", &object("other"), Lane::Look);
+        assert_eq!(turns.tick().0, [object("2"), object("3")], "of the account whose day is over");
+        for uid in ["2", "3"] {
+            turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
+        }
+        assert_eq!(turns.tick().0, [], "they know");
+        tokio::time::advance(Duration::from_secs(24 * 3600)).await;
+        let woken = turns.tick().0;
+        assert!(woken.contains(&object("3")), "the day has turned, and what was said of it is over: {woken:?}");
     }
 }

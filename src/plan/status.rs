@@ -104,7 +104,9 @@ fn forget_old_failures(record: &mut JobStatus, stance: &Stance) -> bool {
 
 /// What the last look showed.
 fn absorb(record: &mut JobStatus, seen: &Observed) {
-    let Some(Reading { job, at, seen: what }) = &seen.reading else { return };
+    // A look made before our own call says nothing of what came of it, and another process may have looked since.
+    let young = seen.reading.as_ref().filter(|r| seen.call_at.is_none_or(|call| r.at > call));
+    let Some(Reading { job, at, seen: what }) = young else { return };
     let pending = record.pending_start.as_ref().map(|p| (p.region.as_str(), p.di_job_id));
     if seen.job().as_ref() != Some(job) && pending != Some((job.region.as_str(), job.di_job_id)) {
         return;

@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use jiff::Timestamp;
+use serde_json::json;
 use simulator::Ledger;
 
 use crate::blocking;
 use crate::history;
 use crate::process::{Deployment, Seen};
 use crate::scene::{Fleet, SHIPPED, SHORT, Scene};
+use crate::support::proxy::{Held, Moment, Proxy, Upstream};
 use crate::wire::{State, Wire};
 
 /// How the API server fails.
@@ -25,11 +28,14 @@ pub enum Kind {
     Late,
     /// 1 byte a second.
     Trickling,
+    /// 503, from the API server or from a balancer before it, and no watch survives.
+    Unavailable,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Killed, Self::Held, Self::Swallowed, Self::Late, Self::Trickling];
+    pub const ALL: [Self; 6] =
+        [Self::Killed, Self::Held, Self::Swallowed, Self::Late, Self::Trickling, Self::Unavailable];
 }
 
 /// Who works.
@@ -49,6 +55,38 @@ struct Outage {
     setup: Setup,
     length: Duration,
     shipped: bool,
+}
+
+/// How the operator reaches the API server.
+struct Way {
+    wire: Wire,
+    /// Where answers are given in the API server's stead.
+    proxy: Option<Proxy>,
+    url: String,
+}
+
+impl Way {
+    async fn of(kind: Kind, scene: &Scene) -> Self {
+        if kind != Kind::Unavailable {
+            let wire = Wire::start(scene.upstream()).await;
+            return Self { url: format!("https://{}", wire.address()), wire, proxy: None };
+        }
+        let (url, authority) = scene.cluster.server();
+        let proxy = Proxy::start(Upstream::https(&url, &authority)).await;
+        let wire = Wire::start(proxy.url().trim_start_matches("http://").parse().unwrap()).await;
+        Self { url: format!("http://{}", wire.address()), wire, proxy: Some(proxy) }
+    }
+}
+
+/// Every request gets 503: by turns with the API server's word, and with a balancer's page.
+fn refuse(proxy: &Proxy) -> [Held; 2] {
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "ServiceUnavailable",
+        "code": 503, "message": "the server is currently unable to handle the request" });
+    let odd = proxy.hold_each(Moment::RequestSeen, |e| e.number % 2 == 1);
+    let even = proxy.hold_each(Moment::RequestSeen, |e| e.number % 2 == 0);
+    odd.answer(StatusCode::SERVICE_UNAVAILABLE, "application/json", status.to_string());
+    even.answer(StatusCode::SERVICE_UNAVAILABLE, "text/html", "<html><body>503 Service Unavailable</body></html>");
+    [odd, even]
 }
 
 /// What one outage showed.
@@ -83,13 +121,19 @@ impl Outage {
     }
 
     /// The fault begins, lasts, and ends; gives back when the API server serves again.
-    async fn happen(&self, scene: &Scene, wire: &Wire, fleet: &mut Fleet) -> Timestamp {
+    async fn happen(&self, scene: &Scene, way: &Way, fleet: &mut Fleet) -> Timestamp {
+        let Way { wire, proxy, .. } = way;
+        let mut refused = None;
         match self.kind {
             Kind::Killed => blocking(|| scene.cluster.kill_api_server()),
             Kind::Held => wire.set(State::Hold),
             Kind::Swallowed => wire.set(State::Swallow),
             Kind::Late => wire.set(State::Late(Duration::from_secs(30))),
             Kind::Trickling => wire.set(State::Trickle(Duration::from_secs(1))),
+            Kind::Unavailable => {
+                refused = proxy.as_ref().map(refuse);
+                wire.cut();
+            }
         }
         if self.kind != Kind::Killed {
             // Behind the wire's back; whoever is killed cannot be told anything.
@@ -98,6 +142,13 @@ impl Outage {
         tokio::time::sleep(self.length).await; // the length of the outage
         if self.kind == Kind::Killed {
             blocking(|| scene.cluster.start_api_server());
+        }
+        if let (Some(proxy), Some(refused)) = (proxy, refused) {
+            let seconds = usize::try_from(self.length.as_secs()).unwrap();
+            let asked = proxy.exchanges().iter().filter(|e| e.status == Some(StatusCode::SERVICE_UNAVAILABLE)).count();
+            println!("{asked} requests were refused in {seconds} s");
+            assert!((2..=30 + 3 * seconds).contains(&asked), "{asked} requests in {seconds} s");
+            drop(refused);
         }
         wire.set(State::Pass);
         let served = fleet.tenant.cloud.now();
@@ -109,11 +160,10 @@ impl Outage {
 
     async fn run(&self, scene: &Scene, name: &str) -> Shown {
         let mut fleet = Fleet::new(scene, name).await;
-        let wire = Wire::start(scene.upstream()).await;
-        let url = format!("https://{}", wire.address());
+        let way = Way::of(self.kind, scene).await;
         let flags = if self.shipped { &SHIPPED[..] } else { &SHORT[..] };
         let alone = if self.setup == Setup::Alone { "--leader-elect=false" } else { "--leader-elect=true" };
-        let launch = scene.launch(&url, &[flags, &[alone]].concat());
+        let launch = scene.launch(&way.url, &[flags, &[alone]].concat());
         let replicas = if self.setup == Setup::Two { 2 } else { 1 };
         let deployment = blocking(|| Deployment::start(vec![launch; replicas]));
         for name in ["changed", "steady", "busy"] {
@@ -133,7 +183,7 @@ impl Outage {
         fleet.rerun("hasty").await;
         fleet.tenant.until_ledger("the first start", |ledger| count(ledger) > settled).await;
 
-        let served = self.happen(scene, &wire, &mut fleet).await;
+        let served = self.happen(scene, &way, &mut fleet).await;
         fleet.until_done(limit).await;
         fleet.judge().await;
         let shown = self.measure(&fleet, &deployment, before, served).await;
@@ -186,17 +236,19 @@ async fn edit(fleet: &mut Fleet) {
     fleet.add("new", false).await;
 }
 
-/// Outages of one kind, one after another.
-pub async fn outages(kind: Kind, setups: &[Setup], lengths: &[u64], shipped: bool) -> Vec<String> {
-    let scene = Scene::start(&format!("{kind:?}").to_lowercase()).await;
+/// Outages of these kinds, one after another, of one API server.
+pub async fn outages(kinds: &[Kind], setups: &[Setup], lengths: &[u64], shipped: bool) -> Vec<String> {
+    let scene = Scene::start(&format!("{:?}", kinds[0]).to_lowercase()).await;
     let mut rows = Vec::new();
-    for length in lengths {
-        for setup in setups {
-            let outage = Outage { kind, setup: *setup, length: Duration::from_secs(*length), shipped };
-            let name = format!("{kind:?}-{setup:?}-{length}").to_lowercase();
-            let row = outage.row(&outage.run(&scene, &name).await);
-            println!("{row}");
-            rows.push(row);
+    for kind in kinds {
+        for length in lengths {
+            for setup in setups {
+                let outage = Outage { kind: *kind, setup: *setup, length: Duration::from_secs(*length), shipped };
+                let name = format!("{kind:?}-{setup:?}-{length}").to_lowercase();
+                let row = outage.row(&outage.run(&scene, &name).await);
+                println!("{row}");
+                rows.push(row);
+            }
         }
     }
     rows

@@ -1,13 +1,15 @@
 //! Faults beside the outages: watches that end, a Lease edited by hand, a leader that is stopped, clocks that are wrong.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::process::{Deployment, Process};
 use crate::scene::{Fleet, SHORT, Scene};
-use crate::support::proxy::{Exchange, Held, Moment, Proxy, Upstream};
+use crate::support::proxy::{Edited, Exchange, Held, Moment, Proxy, Upstream};
 use crate::wire::Wire;
 use crate::{blocking, history, is_full_run};
 
@@ -61,6 +63,7 @@ impl Drop for Turn {
 async fn settled(scene: &Scene, name: &str) -> Fleet {
     let mut fleet = Fleet::new(scene, name).await;
     fleet.add("ordinary", false).await;
+    fleet.add("changed", false).await;
     fleet.add("forced", true).await;
     fleet.until_done(LIMIT).await;
     fleet
@@ -113,6 +116,128 @@ async fn watches_that_end_again_and_again_hide_nothing_and_make_no_storm() {
     assert!(seen.unhealthy.is_empty() && seen.ends.is_empty(), "{seen:?}");
     let logs = deployment.logs();
     blocking(|| drop(deployment));
+    fleet.end(&logs).await;
+}
+
+/// What becomes of the events of a watch.
+#[derive(Clone, Copy, Debug)]
+enum Events {
+    /// Each comes three times.
+    Doubled,
+    /// Each is lost once, and its stream ends as if nothing had been.
+    LostAtTheEnd,
+    /// Each is lost once, and 410 comes in its place.
+    GoneInstead,
+    /// Each comes again after the next one: the older version last.
+    OutOfOrder,
+}
+
+fn edited(events: Events) -> impl FnMut(&Exchange, &[u8]) -> Edited + Send + 'static {
+    let gone = json!({ "type": "ERROR", "object": { "kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "reason": "Expired", "code": 410, "message": "too old resource version" } });
+    let mut before = Bytes::new();
+    let mut lost = BTreeSet::new();
+    move |exchange, line| {
+        let is_event = [&br#"{"type":"ADDED""#[..], br#"{"type":"MODIFIED""#].iter().any(|kind| line.starts_with(kind));
+        if !is_watch(exchange) || !is_event {
+            return Edited::kept(line);
+        }
+        let line = Bytes::copy_from_slice(line);
+        match events {
+            Events::Doubled => Edited::Lines(vec![line; 3]),
+            Events::LostAtTheEnd if lost.insert(line.clone()) => Edited::Last(Vec::new()),
+            Events::GoneInstead if lost.insert(line.clone()) => Edited::Lines(vec![format!("{gone}\n").into()]),
+            Events::LostAtTheEnd | Events::GoneInstead => Edited::Lines(vec![line]),
+            Events::OutOfOrder => {
+                let older = std::mem::replace(&mut before, line.clone());
+                Edited::Lines([line, older].into_iter().filter(|line| !line.is_empty()).collect())
+            }
+        }
+    }
+}
+
+/// Covers: 16p.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn events_that_are_doubled_lost_or_replaced_by_410_hide_nothing_and_start_nothing_twice() {
+    let turn = Turn::begin().await;
+    let scene: &Scene = &turn;
+    let (url, authority) = scene.cluster.server();
+    let proxy = Proxy::start(Upstream::https(&url, &authority)).await;
+    let flags = [&SHORT[..], &["--leader-elect=false"]].concat();
+    let launch = scene.launch(proxy.url(), &flags);
+    let deployment = blocking(|| Deployment::start(vec![launch]));
+    let mut fleet = settled(scene, "events").await;
+    for events in [Events::Doubled, Events::LostAtTheEnd, Events::GoneInstead, Events::OutOfOrder] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let (counted, mut edit) = (Arc::clone(&count), edited(events));
+        proxy.edit_watches(Some(move |exchange: &Exchange, line: &[u8]| {
+            let edited = edit(exchange, line);
+            let is_kept = matches!(&edited, Edited::Lines(lines) if lines.len() == 1 && lines[0] == line);
+            counted.fetch_add(usize::from(!is_kept), Ordering::Relaxed);
+            edited
+        }));
+        let before = proxy.exchanges().iter().filter(|e| is_watch(e)).count();
+        let began = proxy.elapsed();
+        fleet.rerun("ordinary").await;
+        fleet.rerun("forced").await;
+        fleet.change("changed").await;
+        fleet.add(&format!("new-{events:?}").to_lowercase(), false).await;
+        fleet.until_done(LIMIT).await;
+        let asked = proxy.exchanges().iter().filter(|e| is_watch(e)).count() - before;
+        let took = proxy.elapsed().saturating_sub(began);
+        let edited = count.load(Ordering::Relaxed);
+        println!("{events:?}: {edited} events, {asked} watches in {took:?}");
+        assert!(edited >= 2, "{edited} events were {events:?}");
+        assert!(asked <= 20 + 4 * usize::try_from(took.as_secs()).unwrap(), "{asked} watches in {took:?}");
+    }
+    proxy.edit_watches(None::<fn(&Exchange, &[u8]) -> Edited>);
+    fleet.judge().await;
+    assert_eq!(fleet.doubles(), 0);
+    let seen = deployment.seen();
+    assert!(seen.unhealthy.is_empty() && seen.ends.is_empty(), "{seen:?}");
+    let logs = deployment.logs();
+    blocking(|| drop(deployment));
+    fleet.end(&logs).await;
+}
+
+/// Covers: 42p.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_rolling_update_with_two_more_replicas_starts_each_job_once() {
+    let turn = Turn::begin().await;
+    let scene: &Scene = &turn;
+    let launch = scene.launch(&scene.cluster.server().0, &SHORT);
+    let start = || {
+        let process = Process::start(&launch);
+        process.wait_ready();
+        process
+    };
+    let mut running = blocking(|| VecDeque::from([start(), start()]));
+    let mut fleet = settled(scene, "rolling").await;
+    let mut logs = Vec::new();
+    for update in 0..if is_full_run() { 10 } else { 2 } {
+        // Two of the new kind beside two of the old one, then the old ones go, one after the other, with work under way.
+        blocking(|| running.extend([start(), start()]));
+        for old in 0..2 {
+            fleet.rerun("ordinary").await;
+            fleet.change("changed").await;
+            fleet.rerun("forced").await;
+            fleet.add(&format!("new-{update}-{old}"), old == 1).await;
+            let mut process = running.pop_front().unwrap();
+            assert!(blocking(|| process.terminate()).success(), "it ends in order");
+            logs.push(process.log());
+            fleet.until_done(LIMIT).await;
+            assert_eq!(fleet.unsettled().await, Vec::<String>::new(), "an orderly end costs no start");
+        }
+        assert_eq!(running.len(), 2);
+    }
+    fleet.judge().await;
+    assert_eq!(fleet.doubles(), 0);
+    logs.extend(running.iter().map(Process::log));
+    let terms = history::terms(&logs);
+    assert!(terms.len() >= 2, "the leader was never replaced: {terms:?}");
+    let overlaps = history::overlaps(&terms);
+    assert!(overlaps.is_empty(), "two led at once: {overlaps:?}");
+    blocking(|| drop(running));
     fleet.end(&logs).await;
 }
 

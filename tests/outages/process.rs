@@ -174,11 +174,22 @@ impl Process {
     }
 
     fn is_stopped(&self) -> bool {
+        self.states().iter().all(|state| *state == 'T')
+    }
+
+    /// Whether one of its threads runs, or could if it had a processor.
+    pub fn is_at_work(&self) -> bool {
+        self.states().contains(&'R')
+    }
+
+    /// Of each thread, as `/proc` has it.
+    fn states(&self) -> Vec<char> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).unwrap();
-        threads.flatten().all(|thread| {
-            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
-        })
+        let state = |stat: String| stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or(' ');
+        threads
+            .flatten()
+            .map(|thread| state(std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default()))
+            .collect()
     }
 
     /// Its open files and its threads now.

@@ -221,6 +221,12 @@ impl Fleet {
         assert!(unfounded.is_empty(), "{unfounded:#?}\n{:#?}", self.history.commits());
     }
 
+    /// Jobs that are not settled: after an orderly end, none rests as unknown.
+    pub async fn unsettled(&self) -> Vec<String> {
+        let all = self.tenant.jobs.list(&ListParams::default()).await.unwrap();
+        all.iter().filter(|job| !is_ready(job)).filter_map(|job| job.metadata.name.clone()).collect()
+    }
+
     /// Executions beyond what was asked.
     pub fn doubles(&self) -> usize {
         self.jobs.values().map(|job| self.tenant.cloud.executions(job.id).len().saturating_sub(job.asked)).sum()

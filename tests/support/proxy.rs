@@ -9,7 +9,8 @@
 //! 2. An exchange that reached [`Moment::Forwarded`] runs on upstream, whatever happens to the caller: a lost answer, or a
 //!    caller killed at that moment, is not a lost request. Of a caller killed before that, nothing is forwarded.
 //! 3. What the upstream does not answer is not answered: the caller's connection closes.
-//! 4. Stops at one moment act one after the other, in the order in which they were set.
+//! 4. Lines of watches can be edited ([`Proxy::edit_watches`]); nothing else that passes is changed.
+//! 5. Stops at one moment act one after the other, in the order in which they were set.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a broken test tool fails its test")]
 
 use std::sync::{Arc, Mutex};
@@ -26,10 +27,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+pub use self::edit::Edited;
+use self::edit::Lines;
 use self::stop::{Ending, Kind, Predicate, Stop, Verdict};
 use self::wire::Tracked;
 pub use self::wire::Upstream;
 
+mod edit;
 mod stop;
 mod wire;
 
@@ -79,8 +83,13 @@ impl Proxy {
     pub async fn start(upstream: Upstream) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let shared =
-            Arc::new(Shared { upstream, started: now(), exchanges: watch::Sender::default(), stops: Mutex::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            started: now(),
+            exchanges: watch::Sender::default(),
+            stops: Mutex::default(),
+            edit: Mutex::default(),
+        });
         let server = tokio::spawn(serve(listener, shared.clone())).abort_handle();
         Self { url, shared, server }
     }
@@ -103,6 +112,11 @@ impl Proxy {
     /// Waits until the exchanges satisfy a condition. It is asked again at each moment of each exchange.
     pub async fn until(&self, mut holds: impl FnMut(&[Exchange]) -> bool) {
         self.shared.within_a_minute(&self.shared.exchanges, |exchanges| holds(exchanges)).await;
+    }
+
+    /// From now on, this comes in the place of each line of a watch. `None`: lines come as they are.
+    pub fn edit_watches(&self, edit: Option<impl FnMut(&Exchange, &[u8]) -> Edited + Send + 'static>) {
+        *self.shared.edit.lock().unwrap() = edit.map(|edit| Box::new(edit) as Edit);
     }
 
     /// Stops the next exchange that matches, and no other.
@@ -195,11 +209,14 @@ impl Drop for Held {
     }
 }
 
+type Edit = Box<dyn FnMut(&Exchange, &[u8]) -> Edited + Send>;
+
 struct Shared {
     upstream: Upstream,
     started: Instant,
     exchanges: watch::Sender<Vec<Exchange>>,
     stops: Mutex<Vec<Arc<Stop>>>,
+    edit: Mutex<Option<Edit>>,
 }
 
 impl Shared {
@@ -224,6 +241,11 @@ impl Shared {
 
     fn change(&self, number: usize, change: impl FnOnce(&mut Exchange)) {
         self.exchanges.send_modify(|exchanges| change(&mut exchanges[number - 1]));
+    }
+
+    fn edit(&self, number: usize, line: &[u8]) -> Edited {
+        let exchange = self.exchanges.borrow()[number - 1].clone();
+        self.edit.lock().unwrap().as_mut().map_or_else(|| Edited::kept(line), |edit| edit(&exchange, line))
     }
 
     /// A test that waits in vain fails and tells what it saw, instead of hanging.
@@ -350,6 +372,7 @@ async fn exchange(
 ) -> Result<Response<BoxBody<Bytes, hyper::Error>>, Ending> {
     let mut sender = shared.upstream.connect().await.map_err(|_| Ending::Drop)?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let edit = path.contains("watch=true");
     parts.uri = shared.upstream.path(path).parse().unwrap();
     for framing in [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
         parts.headers.remove(framing); // hyper's to set, for each of the two connections
@@ -370,7 +393,8 @@ async fn exchange(
         exchange.answered = Some(shared.started.elapsed());
     });
     shared.pass(number, Moment::AnswerSeen).await?;
-    Ok(answer.map(BodyExt::boxed))
+    let edited = move |line: &[u8]| shared.edit(number, line);
+    Ok(answer.map(|body| if edit { Lines::new(body.boxed(), edited).boxed() } else { body.boxed() }))
 }
 
 #[expect(clippy::disallowed_methods, reason = "real exchanges take real time")]

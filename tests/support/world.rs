@@ -179,9 +179,22 @@ impl Cluster {
 
     /// The same, but it reaches the API server at another URL.
     pub fn operator_via(&self, server_url: &str, name: &str, flags: &[&str]) -> Operator {
+        self.operator_with(&self.kubeconfig_via(server_url, name), flags)
+    }
+
+    fn kubeconfig_via(&self, server_url: &str, name: &str) -> PathBuf {
         let kubeconfig = self.plane.directory().join(format!("operator-{name}.yaml"));
         std::fs::write(&kubeconfig, self.plane.kubeconfig_yaml_via(server_url, OPERATOR).unwrap()).unwrap();
-        self.operator_with(&kubeconfig, flags)
+        kubeconfig
+    }
+
+    /// An operator with nothing set but what a test needs to see of it: flags and environment are the caller's.
+    pub fn plain_operator(&self, server_url: &str, name: &str, prepare: impl FnOnce(&mut Command)) -> Operator {
+        let kubeconfig = self.kubeconfig_via(server_url, name);
+        let mut command = Command::new(&self.binary);
+        command.arg("--kubeconfig").arg(kubeconfig).args(["--listen=127.0.0.1:0", "--log-format=json"]);
+        prepare(&mut command);
+        Operator::start(&mut command)
     }
 
     /// URL and certificate authority of the API server.

@@ -29,7 +29,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 pub use crate::answer::Answer;
-pub use crate::core::{BadCrd, Core, Kinds};
+pub use crate::core::{BadCrd, Core, Kinds, Snapshot};
 pub use crate::history::{Change, Happened};
 pub use crate::request::{Request, Target};
 pub use crate::service::{AnswerBody, ApiService};
@@ -108,6 +108,29 @@ impl ApiServer {
     /// [`Self::history`] keeps everything.
     pub fn compact(&self) {
         self.lock().compact();
+    }
+
+    /// All objects as they are.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.lock().snapshot()
+    }
+
+    /// Falls back into the past: see [`Core::restore`].
+    pub fn restore(&self, past: &Snapshot) {
+        self.lock().restore(past);
+        self.changed.notify_waiters();
+    }
+
+    /// All watches that are open end, in good order.
+    pub fn end_watches(&self) {
+        self.lock().end_watches();
+        self.changed.notify_waiters();
+    }
+
+    /// Other schemas for the kinds of the same names: see [`Core::serve`].
+    pub fn serve(&self, kinds: &Kinds) {
+        self.lock().serve(kinds);
     }
 
     pub(crate) fn open_watch(&self, request: &Request) -> Result<Watch, Refusal> {

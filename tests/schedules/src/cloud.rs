@@ -44,6 +44,9 @@ impl World {
         let action = request.headers().get("x-acs-action").and_then(|v| v.to_str().ok()).unwrap_or("?").to_owned();
         *lock(&self.notes).exchanges.entry(action.clone()).or_default() += 1;
         self.tell(&format!("p{} {nth}: {action}", process.number));
+        if self.is_faulty() {
+            self.asked_to_end(process, place, &action);
+        }
         let fault = self.schedule.faults.cloud(place).filter(|_| self.is_faulty());
         if let Some(fault) = &fault {
             self.struck(place, fault.kind, &action);

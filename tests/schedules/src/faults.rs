@@ -108,6 +108,8 @@ pub enum Kind {
     LeaseEdited,
     /// The list of what happened is forgotten, as by compaction.
     Compacted,
+    /// SIGTERM; besides what else strikes there.
+    AskedToEnd,
 }
 
 use Kind as K;
@@ -173,6 +175,8 @@ pub struct Faults {
     pub cloud: u64,
     /// Of events.
     pub event: u64,
+    /// Of exchanges of either kind: the process is asked to end.
+    pub ends: u64,
     /// Only these; absent: all.
     pub only: Option<Vec<Kind>>,
     /// Left out.
@@ -221,6 +225,12 @@ impl Faults {
             _ => true,
         };
         fits.then_some(fault)
+    }
+
+    /// Whether its process is asked to end there.
+    #[must_use]
+    pub fn ends(&self, place: Place) -> bool {
+        self.draw(place, self.ends, &[K::AskedToEnd], 14).is_some()
     }
 
     /// What strikes a call of the cloud.

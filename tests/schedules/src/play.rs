@@ -32,6 +32,7 @@ pub fn play(schedule: Schedule, quiet: Duration) -> Record {
         for slot in 0..world.schedule.replicas {
             tasks.spawn(world.clone().pod(slot));
         }
+        tasks.spawn(world.clone().break_connections());
         let people = tokio::spawn(world.clone().people());
         wait(world.schedule.faulty).await;
         world.hearts();
@@ -62,7 +63,8 @@ impl World {
         let mut cloud = lock(&self.cloud);
         cloud.advance(end);
         let notes = std::mem::take(&mut *lock(&self.notes));
-        let Notes { sent, identities, died, story, faults, exchanges, wrong, processes: _ } = notes;
+        let Notes { sent, identities, died, story, faults, exchanges, wrong, asked, opened: _, stopped, processes: _ } =
+            notes;
         Record {
             schedule: self.schedule.clone(),
             history: self.api.history(0),
@@ -77,6 +79,8 @@ impl World {
             faults,
             exchanges,
             wrong,
+            asked,
+            stopped,
         }
     }
 }

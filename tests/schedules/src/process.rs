@@ -7,6 +7,7 @@
 //! 2. A process that stands still neither sends nor receives. Its timers go on, so a pause is never gentler than the
 //!    real one towards the Lease.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ use dijob_operator::telemetry::Metrics;
 use http_body::Frame;
 use jiff::SignedDuration;
 use kube::client::Body;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::timeout::TimeoutLayer;
@@ -47,6 +49,10 @@ pub struct Process {
     pub stop: CancellationToken,
     /// Its probes.
     pub health: Mutex<Option<Health>>,
+    /// Its metrics.
+    pub metrics: Metrics,
+    /// The version of each object that its last write made.
+    written: Mutex<BTreeMap<(String, String), u64>>,
     exchanges: AtomicU64,
     held_until: Mutex<Duration>,
 }
@@ -72,6 +78,8 @@ impl Process {
             killed: CancellationToken::new(),
             stop: CancellationToken::new(),
             health: Mutex::default(),
+            metrics: Metrics::new(),
+            written: Mutex::default(),
             exchanges: AtomicU64::new(0),
             held_until: Mutex::default(),
         }
@@ -86,6 +94,30 @@ impl Process {
     pub fn hold(&self, world: &World, time: Duration) {
         let mut until = self.held_until.lock().unwrap_or_else(PoisonError::into_inner);
         *until = (*until).max(world.elapsed() + time);
+    }
+
+    /// An answer to a write of a status: what it made.
+    fn has_written(&self, path: &str, answer: &AnswerBody) {
+        let writes = path.contains("/status") && !path.contains("dryRun");
+        let (true, AnswerBody::Whole(Some(body))) = (writes, answer) else { return };
+        let Ok(object) = serde_json::from_slice::<Value>(body) else { return };
+        let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let Ok(version) = text("/metadata/resourceVersion").parse::<u64>() else { return };
+        let key = (text("/metadata/namespace"), text("/metadata/name"));
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = written.entry(key).or_default();
+        *last = version.max(*last);
+    }
+
+    /// A write that was decided on a version older than that of its own last one.
+    pub(crate) fn looks_back(&self, info: &RequestInfo) -> Option<String> {
+        let body = info.body.as_ref().filter(|_| info.subresource == "status" && !info.dry_run)?;
+        let under = body.pointer("/metadata/resourceVersion").or_else(|| body.pointer("/0/value"))?;
+        let under: u64 = under.as_str()?.parse().ok()?;
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = *written.get(&(info.namespace.clone(), info.name.clone()))?;
+        let (who, name) = (self.number, &info.name);
+        (under < last).then(|| format!("I4: p{who} wrote {last} of {name}, and then acts on {under}"))
     }
 
     fn held(&self, world: &World) -> Option<Duration> {
@@ -129,6 +161,7 @@ async fn run(world: Arc<World>, process: Arc<Process>) -> Ended {
     let mut chance = Chance::about(&[world.schedule.seed, 2, process.number]);
     let off = i64::try_from(chance.below(7200)).unwrap_or(0) - 3600;
     let off = if chance.percent(50) { 0 } else { off };
+    let off = world.schedule.clocks.map_or(off, |clocks| clocks(process.number).as_secs());
     let clock = Clock::seeded(world.now() + SignedDuration::from_secs(off), chance.number());
     let health = Health::new(clock.clone());
     *process.health.lock().unwrap_or_else(PoisonError::into_inner) = Some(health.clone());
@@ -143,13 +176,14 @@ async fn run(world: Arc<World>, process: Arc<Process>) -> Ended {
     let (role_sender, role) = watch::channel(Role::Follower);
     let release = CancellationToken::new();
     let elector = elect(&world, &identity, lease_client, clock.clone(), role_sender, release.clone());
+    let metrics = process.metrics.clone();
     let road = Road { world: world.clone(), process: process.clone() };
     let parts = Parts {
         client,
         cloud: Cloud::new(Arc::new(road)),
         clock,
         health,
-        metrics: Metrics::new(),
+        metrics,
         role: role.clone(),
         hosts: HostRules::default(),
         settings: Settings {
@@ -259,9 +293,16 @@ impl Service<http::Request<Body>> for Gate {
         let Self { world, process, mut inner } = self.clone();
         Box::pin(async move {
             process.awake(&world).await;
+            let path = request.uri().to_string(); // with `dryRun=All` where nothing is written
             let answer = inner.call(request).await;
             process.awake(&world).await;
-            answer.map(|answer| answer.map(|inner| GatedBody { inner, world, process, hold: None }))
+            answer.map(|answer| {
+                answer.map(|inner| {
+                    process.has_written(&path, &inner);
+                    let trickle = world.trickle(&path);
+                    GatedBody { inner, world, process, hold: None, trickle, rest: Bytes::new() }
+                })
+            })
         })
     }
 }
@@ -272,6 +313,9 @@ struct GatedBody {
     world: Arc<World>,
     process: Arc<Process>,
     hold: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// One byte in this time.
+    trickle: Option<Duration>,
+    rest: Bytes,
 }
 
 impl http_body::Body for GatedBody {
@@ -292,7 +336,19 @@ impl http_body::Body for GatedBody {
             }
             match this.process.held(&this.world) {
                 Some(left) => this.hold = Some(Box::pin(wait(left))),
-                None => return Pin::new(&mut this.inner).poll_frame(cx),
+                None if !this.rest.is_empty() => {
+                    this.hold = this.trickle.map(|time| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(wait(time)) });
+                    return Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(1)))));
+                }
+                None => {
+                    let next = Pin::new(&mut this.inner).poll_frame(cx);
+                    match next {
+                        Poll::Ready(Some(Ok(frame))) if this.trickle.is_some() && frame.is_data() => {
+                            this.rest = frame.into_data().unwrap_or_default();
+                        }
+                        _ => return next,
+                    }
+                }
             }
         }
     }

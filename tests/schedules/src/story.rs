@@ -5,12 +5,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use simulator::{Console, JobPatch, JobStatus, Switches};
 
 use crate::chance::Chance;
 use crate::clouds::switches;
 use crate::faults::{Faults, Kind, Place};
+use crate::scene::Act;
+use crate::weather::Spell;
 
 /// What a schedule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +42,8 @@ pub enum Story {
     Fleet,
     /// A spec that changes many times a second.
     Flapping,
+    /// Start settings change while processes are asked to end, at any step.
+    OrderlyEnd,
 }
 
 /// Those that exist.
@@ -55,7 +60,11 @@ pub const STORIES: &[Story] = &[
     Story::RestoredWithStatus,
     Story::Fleet,
     Story::Flapping,
+    Story::OrderlyEnd,
 ];
+
+/// Those among which a seed draws. What came later has a draw of its own, so that older seeds stay what they are.
+const DRAWN: usize = 12;
 
 /// Those that wait for features that are not built yet.
 pub const WAITING: &[&str] = &["stop, then start", "drift", "two objects name one job"];
@@ -86,6 +95,8 @@ pub enum Edit {
     Rotate(usize),
     /// A person in the console.
     Console(usize, Console),
+    /// What only a test does.
+    Act(Act),
 }
 
 /// One job of the schedule.
@@ -126,6 +137,16 @@ pub struct Schedule {
     pub faulty: Duration,
     /// The cloud.
     pub switches: Switches,
+    /// Seconds after midnight UTC at which it begins.
+    pub begins: i64,
+    /// So many of a thousand seconds are gained by the clocks of API server and cloud on those of the processes.
+    pub drift: i64,
+    /// The wall clock of each process at its birth, against the true time; absent: from the seed.
+    pub clocks: Option<fn(u64) -> SignedDuration>,
+    /// What is wrong with the API server, besides `faults`.
+    pub spells: Vec<Spell>,
+    /// Written down rather than drawn: its requests are kept.
+    pub scripted: bool,
 }
 
 /// What a test demands of the seeds that it plays.
@@ -150,7 +171,8 @@ impl Schedule {
     #[must_use]
     pub fn of(seed: u64, wishes: &Wishes) -> Self {
         let mut chance = Chance::about(&[seed, 1]);
-        let drawn = chance.pick(STORIES, Story::FirstStart);
+        let drawn = chance.pick(STORIES.get(..DRAWN).unwrap_or_default(), Story::FirstStart);
+        let drawn = if Chance::about(&[seed, 6]).percent(7) { Story::OrderlyEnd } else { drawn };
         let story = wishes.story.unwrap_or(drawn);
         let clouds = [Profile::Default, Profile::Harsh, Profile::Mixture, Profile::Mixture];
         let profile = wishes.profile.unwrap_or(chance.pick(&clouds, Profile::Default));
@@ -167,6 +189,7 @@ impl Schedule {
             lease: api / 8,
             cloud,
             event,
+            ends: if story == Story::OrderlyEnd { 60 } else { 0 },
             only: wishes.only.clone(),
             without: wishes.without.clone(),
         };
@@ -179,7 +202,23 @@ impl Schedule {
         });
         edits.sort_by_key(|(at, _)| *at);
         let switches = switches(profile, &mut chance);
-        Self { seed, story, profile, replicas, election, jobs, edits, faults, faulty: span, switches }
+        Self {
+            seed,
+            story,
+            profile,
+            replicas,
+            election,
+            jobs,
+            edits,
+            faults,
+            faulty: span,
+            switches,
+            begins: 0,
+            drift: 0,
+            clocks: None,
+            spells: Vec::new(),
+            scripted: false,
+        }
     }
 }
 
@@ -258,7 +297,7 @@ fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &mut Chance) 
     let mut then = |chance: &mut Chance, edit| all.push((at(chance), edit));
     match story {
         Story::FirstStart | Story::FailOver => {}
-        Story::SpecChange => {
+        Story::SpecChange | Story::OrderlyEnd => {
             for _ in 0..=chance.below(3) {
                 let edit = change(0, chance);
                 then(chance, edit);

@@ -31,8 +31,17 @@ impl World {
         if !lease && info.verb.writes() {
             self.tell(&format!("p{} {nth}: {what} {}/{}", process.number, info.namespace, info.name));
         }
+        if let Some(wrong) = process.looks_back(info) {
+            lock(&self.notes).wrong.push(wrong);
+        }
+        if let Some(route) = self.in_weather(process, info) {
+            return route;
+        }
         if !self.is_faulty() {
             return Route::default();
+        }
+        if !lease {
+            self.asked_to_end(process, place, &what);
         }
         let mut quick = Chance::about(&[self.schedule.seed, 3, place.process, nth]);
         let before = Duration::from_millis(if lease { 0 } else { quick.below(4) });
@@ -121,6 +130,9 @@ impl World {
 
     /// What becomes of an event.
     pub fn api_event(&self, process: &Process, info: &WatchInfo, nth: u64) -> EventFate {
+        if self.schedule.scripted {
+            return self.event_in_weather(process, info);
+        }
         // Watches are numbered by their request among those of the service.
         let place = Place { process: process.number, nth: info.request, event: nth + 1 };
         // No API server loses an event and goes on: the watch ends at the next one.

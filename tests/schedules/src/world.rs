@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use api_server::{Answer, ApiServer, ApiService, Change, Verb};
 use base64::Engine as _;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use simulator::core::Cloud;
 use simulator::{JobPatch, Key, Ledger, Rate};
@@ -19,17 +19,19 @@ use tokio::time::Instant;
 
 use crate::chance::Chance;
 use crate::faults::{Kind, Place};
+use crate::hands::true_time;
 use crate::play::wait;
 use crate::process::{Ended, Lines, Process, live};
 use crate::story::{Edit, Schedule};
+use crate::weather::Asked;
 
-const BASE: i64 = 1_795_478_400; // 2026-11-24T00:00:00Z
 const JOBS: &str = "dataintegrationjobs";
 /// Who writes as a person.
 pub const PEOPLE: &str = "people";
 /// The secret of every key begins with this, and must be found nowhere.
 pub const CANARY: &str = "canarysecret";
-const CRDS: [&str; 2] = [
+/// The CRDs of this operator.
+pub const CRDS: [&str; 2] = [
     include_str!("../../../crds/dataintegrationjobs.dijob.dev.yaml"),
     include_str!("../../../crds/dataworksaccounts.dijob.dev.yaml"),
 ];
@@ -75,6 +77,10 @@ pub struct Record {
     pub exchanges: BTreeMap<String, u64>,
     /// What went wrong with the processes themselves.
     pub wrong: Vec<String>,
+    /// Requests to the API server, of a scripted schedule.
+    pub asked: Vec<Asked>,
+    /// Processes that were asked to end, when, and when they had.
+    pub stopped: Vec<(u64, Timestamp, Option<Timestamp>)>,
 }
 
 #[derive(Default)]
@@ -86,6 +92,10 @@ pub(crate) struct Notes {
     pub(crate) faults: Vec<(Place, Kind, String)>,
     pub(crate) exchanges: BTreeMap<String, u64>,
     pub(crate) wrong: Vec<String>,
+    pub(crate) asked: Vec<Asked>,
+    /// When each watch of each process was opened.
+    pub(crate) opened: BTreeMap<(u64, u64), Duration>,
+    pub(crate) stopped: Vec<(u64, Timestamp, Option<Timestamp>)>,
     pub(crate) processes: Vec<Arc<Process>>,
 }
 
@@ -110,8 +120,8 @@ impl World {
     #[expect(clippy::disallowed_methods, reason = "edge: tokio's clock, which is paused")]
     pub(crate) fn new(schedule: Schedule) -> Self {
         let start = Instant::now();
-        let base = Timestamp::from_second(BASE).unwrap_or_default();
-        let clock = move || base + SignedDuration::try_from(start.elapsed()).unwrap_or_default();
+        let (begins, drift) = (schedule.begins, schedule.drift);
+        let clock = move || true_time(begins, drift, start.elapsed());
         let api = ApiServer::new(&CRDS, clock).unwrap_or_else(|e| unreachable!("our own CRDs: {e}"));
         let cloud = Cloud::new(schedule.switches.clone(), schedule.seed);
         Self {
@@ -135,7 +145,7 @@ impl World {
     /// The true time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp::from_second(BASE).unwrap_or_default() + SignedDuration::try_from(self.elapsed()).unwrap_or_default()
+        true_time(self.schedule.begins, self.schedule.drift, self.elapsed())
     }
 
     /// The way to the API server.
@@ -164,24 +174,29 @@ impl World {
         self.faulty.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn kill(&self, process: &Process) {
+    /// SIGKILL.
+    pub fn kill(&self, process: &Process) {
         process.killed.cancel();
         lock(&self.notes).died.push((process.number, self.now()));
         self.tell(&format!("p{} is killed", process.number));
     }
 
-    pub(crate) fn ask(&self, caller: &str, verb: Verb, uri: &str, body: Option<Value>) -> Answer {
+    /// Asks the API server at once, as a person with `kubectl` does.
+    #[expect(clippy::must_use_candidate, reason = "a write is done whether or not somebody looks")]
+    pub fn ask(&self, caller: &str, verb: Verb, uri: &str, body: Option<Value>) -> Answer {
         self.api.request(caller, verb, uri, body)
     }
 }
 
 /// Path of a job.
-pub(crate) fn uri(namespace: &str, name: &str) -> String {
+#[must_use]
+pub fn uri(namespace: &str, name: &str) -> String {
     format!("/apis/dijob.dev/v1alpha1/namespaces/{namespace}/{JOBS}/{name}")
 }
 
 /// Each team has a cloud account of its own, so that one budget of the operator is one of the cloud.
-fn account_of(namespace: &str) -> String {
+#[must_use]
+pub fn account_of(namespace: &str) -> String {
     format!("10000000000000{:02}", namespace.len() + usize::from(namespace.as_bytes().last().copied().unwrap_or(0)))
 }
 
@@ -270,6 +285,10 @@ impl World {
                 }
                 None
             }
+            Edit::Act(act) => {
+                act.run(self);
+                None
+            }
         };
         let code = answer.map(|answer| answer.code);
         self.tell(&format!("people: {edit:?} -> {code:?}"));
@@ -306,9 +325,14 @@ impl World {
             let process = Arc::new(Process::new(number, slot));
             lock(&self.notes).processes.push(process.clone());
             self.tell(&format!("p{number} begins"));
+            tokio::spawn(self.clone().kubelet(process.clone()));
             let ended = tokio::spawn(live(self.clone(), process.clone())).await;
             match ended {
-                Ok(Ended::Stopped) => return,
+                Ok(Ended::Stopped) => {
+                    let now = self.now();
+                    let mut notes = lock(&self.notes);
+                    notes.stopped.iter_mut().filter(|s| s.0 == number).for_each(|s| s.2 = Some(now));
+                }
                 Ok(Ended::Killed) => {}
                 Ok(Ended::Lost) => lock(&self.notes).died.push((number, self.now())),
                 Err(ref error) => lock(&self.notes).wrong.push(format!("I9: p{number} broke: {error}")),

@@ -40,6 +40,15 @@ pub struct Core {
     history: Vec<Arc<Change>>,
     version: u64,
     uids: u64,
+    /// How often all watches were ended.
+    ends: u64,
+}
+
+/// All objects as they were at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    collections: Vec<Collection>,
+    version: u64,
 }
 
 /// A request that is about objects.
@@ -92,7 +101,7 @@ impl Core {
     #[must_use]
     pub fn new(kinds: &Kinds) -> Self {
         let collections = kinds.0.iter().cloned().map(Collection::new).collect();
-        let mut core = Self { collections, history: Vec::new(), version: 0, uids: 0 };
+        let mut core = Self { collections, history: Vec::new(), version: 0, uids: 0, ends: 0 };
         for name in ["default", "dijob-system"] {
             let body = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
             core.respond(
@@ -157,6 +166,38 @@ impl Core {
     pub fn compact(&mut self) {
         let version = self.version;
         self.collections.iter_mut().for_each(|collection| collection.compacted = version);
+    }
+
+    /// All objects as they are.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { collections: self.collections.clone(), version: self.version }
+    }
+
+    /// Falls back into the past, as etcd does that is restored from a backup: objects, versions to watch and the
+    /// resourceVersion are those of then, and all watches end. [`Self::history`] keeps what is lost here, so its versions
+    /// are no longer in order.
+    pub fn restore(&mut self, past: &Snapshot) {
+        self.collections.clone_from(&past.collections);
+        self.version = past.version;
+        self.end_watches();
+    }
+
+    /// All watches that are open end, in good order.
+    pub fn end_watches(&mut self) {
+        self.ends += 1;
+    }
+
+    /// Other schemas for the kinds of the same names, as CRDs that are applied anew. What is stored stays.
+    pub fn serve(&mut self, kinds: &Kinds) {
+        for kind in &kinds.0 {
+            let same = |collection: &&mut Collection| {
+                collection.kind.group == kind.group && collection.kind.plural == kind.plural
+            };
+            if let Some(collection) = self.collections.iter_mut().find(same) {
+                collection.kind = kind.clone();
+            }
+        }
     }
 
     pub(crate) fn open_watch(&self, request: &Request) -> Result<Watch, Refusal> {

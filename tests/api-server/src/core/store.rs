@@ -20,7 +20,7 @@ pub(crate) struct Stored {
 }
 
 /// The objects of one kind.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Collection {
     pub(crate) kind: Arc<Kind>,
     pub(crate) objects: BTreeMap<Key, Stored>,

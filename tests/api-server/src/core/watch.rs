@@ -27,6 +27,10 @@ pub(crate) struct Watch {
     /// Told before anything else.
     first: VecDeque<Bytes>,
     over: bool,
+    /// [`Core::end_watches`] was done so often when it was opened.
+    ends: u64,
+    /// Versions up to this one are known to its client.
+    since: u64,
     bookmarks: bool,
     timeout: Option<Duration>,
 }
@@ -48,6 +52,8 @@ impl Watch {
             position: of.length_behind(behind),
             first: VecDeque::new(),
             over: false,
+            ends: core.ends,
+            since: 0,
             bookmarks: request.flag("allowWatchBookmarks"),
             timeout: seconds.map(Duration::from_secs),
         };
@@ -66,6 +72,7 @@ impl Watch {
             watch.over = true;
         } else {
             watch.position = of.length_at(since);
+            watch.since = since; // it may lie in a future that was taken back
         }
         Ok(watch)
     }
@@ -85,11 +92,12 @@ impl Watch {
         if let Some(event) = self.first.pop_front() {
             return Some(event);
         }
+        self.over |= self.ends != core.ends;
         let of = core.collection(self.collection);
         while !self.over && self.position < of.length_behind(self.behind) {
             let change = of.changes.get(self.position).cloned();
             self.position += 1;
-            if let Some(event) = change.filter(|change| self.shows(change)).and_then(|change| self.told(&change)) {
+            if let Some(event) = change.filter(|change| change.version > self.since && self.shows(change)).and_then(|change| self.told(&change)) {
                 return Some(event);
             }
         }

@@ -208,10 +208,19 @@ mod tests {
         let objects = Objects::default();
         let key = key_of(&seen("a", "9"));
         objects.put_job(seen("a", "9"));
-        objects.renew_job(seen("a", "10"));
+        objects.put_written(seen("a", "10"));
         assert_eq!(objects.job(&key).unwrap().resource_version().as_deref(), Some("10"));
         assert_eq!(objects.remove_job(&key).as_deref(), Some("a"));
-        assert_eq!(objects.renew_job(seen("a", "11")).resource_version().as_deref(), Some("11"));
+        assert_eq!(objects.put_written(seen("a", "11")).resource_version().as_deref(), Some("11"));
+        objects.believe(seen("a", "12"));
         assert!(objects.job(&key).is_none());
+    }
+
+    #[test]
+    fn a_quorum_read_is_believed_though_it_is_older() {
+        let objects = Objects::default();
+        objects.put_job(seen("a", "9"));
+        objects.believe(seen("a", "5"));
+        assert_eq!(objects.job(&key_of(&seen("a", "5"))).unwrap().resource_version().as_deref(), Some("5"));
     }
 }

@@ -414,14 +414,21 @@ mod tests {
     use crate::dataworks::transport::{Sending, Transport, TransportError};
     use crate::plan::observed::{Observed, Reading, Seen as Looked, Turn};
 
-    /// A cluster of one job with its account and Secret, whose watches stay silent, and a cloud that is never reached.
+    /// A cluster of one job with its account and Secret, whose watches stay silent, and a cloud that no call reaches.
     #[derive(Debug, Default)]
     struct World {
         lists: Mutex<usize>,
-        calls: Mutex<Vec<String>>,
+        /// What was called, and whether the nonce of the call stood in status by then.
+        calls: Mutex<Vec<(String, bool)>>,
+        /// The statuses that were written.
         statuses: Mutex<Vec<Value>>,
-        /// The cloud is reached by looks, and refuses them.
-        reads_refused: bool,
+        /// The cloud is reached: it refuses looks, and takes starts.
+        reached: bool,
+        /// The write of a status with this number, from 0, meets a conflict.
+        conflict: Option<usize>,
+        writes: Mutex<usize>,
+        /// The CRD lacks a field.
+        old_crd: bool,
         /// How long the API server takes to write a status.
         write: Duration,
         /// How long it takes to try one.
@@ -431,13 +438,19 @@ mod tests {
     impl Transport for World {
         fn send(&self, request: http::Request<Vec<u8>>) -> Sending<'_> {
             let action = request.headers()["x-acs-action"].to_str().unwrap().to_owned();
-            let refused = r#"{"Code":"Forbidden.RAM","Message":"no","RequestId":"R-1"}"#;
-            let answer = if self.reads_refused && action == "GetDIJob" {
-                Ok(Response::builder().status(403).body(refused.into()).unwrap())
+            let query = request.uri().query().unwrap().to_owned();
+            let committed = self.stored()["status"]["pendingStart"]["nonce"].as_str().map(str::to_owned);
+            let is_committed = committed.is_some_and(|nonce| query.contains(&format!("SignatureNonce={nonce}")));
+            let (code, body) = match action.as_str() {
+                "GetDIJob" => (403, r#"{"Code":"Forbidden.RAM","Message":"no","RequestId":"R-1"}"#),
+                _ => (200, r#"{"Success":true,"RequestId":"R-2"}"#),
+            };
+            self.calls.lock().unwrap().push((action, is_committed));
+            let answer = if self.reached {
+                Ok(Response::builder().status(code).body(body.into()).unwrap())
             } else {
                 Err(TransportError::NeverLeft("no way".to_owned()))
             };
-            self.calls.lock().unwrap().push(action);
             Box::pin(async { answer })
         }
     }
@@ -465,6 +478,11 @@ mod tests {
         json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "key" }, "data": data })
     }
 
+    fn refusal(code: u16, message: &str) -> Value {
+        let reason = if code == 409 { "Conflict" } else { "InternalError" };
+        json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message })
+    }
+
     fn settings() -> Settings {
         let seconds = Duration::from_secs;
         Settings { settle: seconds(30), confirm: seconds(120), grace: seconds(120) }
@@ -489,21 +507,42 @@ mod tests {
                 (Method::GET, "dataintegrationjobs") => list(job()),
                 (Method::GET, "dataworksaccounts") => list(account()),
                 (Method::GET, "key") => secret(),
-                (Method::PATCH, "status") if !query.contains("dryRun") => {
-                    let sent: Value = serde_json::from_slice(&sent)?;
-                    tokio::time::sleep(self.write).await;
-                    self.statuses.lock().unwrap().push(sent["status"].clone());
-                    let mut written = job();
-                    written["status"] = sent["status"].clone();
-                    written
+                (Method::PATCH, "status") if query.contains("dryRun") => {
+                    tokio::time::sleep(self.trial).await;
+                    if self.old_crd { refusal(500, ".status.x: field not declared in schema") } else { job() }
                 }
                 (Method::PATCH, "status") => {
-                    tokio::time::sleep(self.trial).await;
-                    job()
+                    tokio::time::sleep(self.write).await;
+                    self.write(&serde_json::from_slice(&sent)?)
                 }
-                (_, _) => job(),
+                (_, _) => self.stored(),
             };
-            Ok(Response::new(Body::from(answer.to_string().into_bytes())))
+            let code = answer["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(200);
+            Ok(Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()))?)
+        }
+
+        /// The job with the status that was written last.
+        fn stored(&self) -> Value {
+            let mut job = job();
+            job["status"] = self.statuses.lock().unwrap().last().cloned().unwrap_or_default();
+            job
+        }
+
+        fn write(&self, sent: &Value) -> Value {
+            let mut writes = self.writes.lock().unwrap();
+            let number = *writes;
+            *writes += 1;
+            if self.conflict == Some(number) {
+                return refusal(409, "conflict");
+            }
+            self.statuses.lock().unwrap().push(sent["status"].clone());
+            self.stored()
+        }
+
+        /// For each start that was called: whether its intent was written before.
+        fn starts(&self) -> Vec<bool> {
+            let calls = self.calls.lock().unwrap();
+            calls.iter().filter(|(action, _)| action == "StartDIJob").map(|(_, committed)| *committed).collect()
         }
 
         fn client(self: &Arc<Self>) -> Client {
@@ -659,13 +698,83 @@ mod tests {
     async fn a_turn_that_the_write_of_its_intent_outlived_sends_nothing() {
         for (seconds, starts) in [(0, 1), (25, 0)] {
             let write = Duration::from_secs(seconds);
-            let world = Arc::new(World { reads_refused: true, write, ..World::default() });
+            let world = Arc::new(World { reached: true, write, ..World::default() });
             let ctx = world.context();
             let key = ctx.put(job(), Some(account()));
             pass(&ctx, &key, "u-1").await.unwrap();
             assert!(world.statuses.lock().unwrap().iter().any(|status| status["pendingStart"].is_object()));
-            let sent = world.calls.lock().unwrap().iter().filter(|action| *action == "StartDIJob").count();
-            assert_eq!(sent, starts, "after {seconds} s");
+            assert_eq!(world.starts().len(), starts, "after {seconds} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_ends_soon_after_the_intent_was_written_sends_nothing() {
+        for (valid, starts) in [(12, 0), (17, 1)] {
+            let world = Arc::new(World { reached: true, write: Duration::from_secs(10), ..World::default() });
+            let mut ctx = world.context();
+            let valid_until = Duration::from_secs(valid);
+            ctx.role = role_watch::channel(Role::Leader { holder: "pod".to_owned(), transitions: 1, valid_until }).1;
+            let key = ctx.put(job(), Some(account()));
+            pass(&ctx, &key, "u-1").await.unwrap();
+            assert!(world.statuses.lock().unwrap().iter().any(|status| status["pendingStart"].is_object()));
+            assert_eq!(world.starts().len(), starts, "with a lease of {valid} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_is_sent_once_after_its_intent_was_written_and_a_settled_object_is_not_written() {
+        let world = Arc::new(World { reached: true, ..World::default() });
+        let ctx = world.context();
+        let key = ctx.put(job(), Some(account()));
+        pass(&ctx, &key, "u-1").await.unwrap();
+        let written = world.statuses.lock().unwrap().len();
+        assert_eq!(world.stored()["status"]["lastStart"]["requestId"], "R-2");
+        for _ in 0..3 {
+            tokio::time::advance(Duration::from_secs(600)).await;
+            pass(&ctx, &key, "u-1").await.unwrap();
+        }
+        assert_eq!(world.starts(), [true]);
+        assert_eq!(world.statuses.lock().unwrap().len(), written);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_intent_that_meets_a_conflict_sends_nothing() {
+        let world = Arc::new(World { reached: true, conflict: Some(0), ..World::default() });
+        let ctx = world.context();
+        let key = ctx.put(job(), Some(account()));
+        assert!(pass(&ctx, &key, "u-1").await.unwrap_err().is_conflict());
+        assert!(world.starts().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_whose_write_met_a_conflict_is_written_by_the_next_pass() {
+        let world = Arc::new(World { reached: true, conflict: Some(1), ..World::default() });
+        let ctx = world.context();
+        let key = ctx.put(job(), Some(account()));
+        assert!(pass(&ctx, &key, "u-1").await.unwrap_err().is_conflict());
+        assert_eq!(world.stored()["status"]["pendingStart"]["attempt"], 1, "the answer is not written yet");
+        pass(&ctx, &key, "u-1").await.unwrap();
+        assert_eq!(world.stored()["status"]["lastStart"]["requestId"], "R-2");
+        assert_eq!(world.starts(), [true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_an_older_crd_nothing_is_called_or_written() {
+        let world = Arc::new(World { reached: true, old_crd: true, ..World::default() });
+        let ctx = world.context();
+        let key = ctx.put(job(), Some(account()));
+        assert!(matches!(pass(&ctx, &key, "u-1").await, Err(Error::OldCrd(_))));
+        assert!(world.calls.lock().unwrap().is_empty() && world.statuses.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_that_another_object_left_behind_is_no_history() {
+        let ctx = Arc::new(World::default()).context();
+        for (uid, word) in [("u-1", Some("Running")), ("u-0", None)] {
+            let mut copied = job();
+            copied["status"] = json!({ "uid": uid, "jobStatus": "Running" });
+            let key = ctx.put(copied, Some(account()));
+            assert_eq!(ctx.observed(&key).await.record.job_status.as_deref(), word, "{uid}");
         }
     }
 

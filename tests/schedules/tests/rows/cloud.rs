@@ -113,7 +113,8 @@ fn a_hand_in_the_same_second_is_an_effect_and_ours_are_never_two() {
                 let outcome = text(record.last(0), "/status/lastStart/outcome");
                 let fine = outcome == "Confirmed" || (hand == Console::Start && outcome == "Accepted");
                 must(&record, fine, &format!("{outcome}: a start of the same second"));
-                let swallowed = calls(&record, "StartDIJob").iter().filter(|(at, e)| *at < 60.0 && e.executed.is_none()).count();
+                let swallowed =
+                    calls(&record, "StartDIJob").iter().filter(|(at, e)| *at < 60.0 && e.executed.is_none()).count();
                 let again = calls(&record, "StartDIJob").iter().filter(|(at, _)| *at < 60.0).count() > 1;
                 confirmed_by_hand += usize::from(swallowed == 1 && !again && hand == Console::Start);
             }
@@ -232,11 +233,15 @@ fn a_day_that_is_used_up_is_parked_in_sight_until_it_turns() {
     // Our own count is at its end; or others have used up the day, and only the cloud knows, and tells it anew to a
     // process that begins in between.
     for (limit, restart) in [(11, false), (100, false), (100, true)] {
-        let scene = basic(Scene::of(700).fleet(6, "team-0", 2).fleet(1, "team-0", 100), limit).act(s(300), "kill", move |world| {
-            if restart {
-                world.processes().iter().for_each(|p| world.kill(p));
-            }
-        });
+        let scene = basic(Scene::of(700).fleet(6, "team-0", 2).fleet(1, "team-0", 100), limit).act(
+            s(300),
+            "kill",
+            move |world| {
+                if restart {
+                    world.processes().iter().for_each(|p| world.kill(p));
+                }
+            },
+        );
         let record = played(scene.cloud(|c| {
             c.limits = Limits::basic();
             c.limits.per_day = Some(if limit == 11 { 100 } else { 11 });

@@ -337,7 +337,8 @@ impl http_body::Body for GatedBody {
             match this.process.held(&this.world) {
                 Some(left) => this.hold = Some(Box::pin(wait(left))),
                 None if !this.rest.is_empty() => {
-                    this.hold = this.trickle.map(|time| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(wait(time)) });
+                    this.hold =
+                        this.trickle.map(|time| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(wait(time)) });
                     return Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(1)))));
                 }
                 None => {
@@ -346,7 +347,7 @@ impl http_body::Body for GatedBody {
                         Poll::Ready(Some(Ok(frame))) if this.trickle.is_some() && frame.is_data() => {
                             this.rest = frame.into_data().unwrap_or_default();
                         }
-                        _ => return next,
+                        Poll::Ready(_) | Poll::Pending => return next,
                     }
                 }
             }

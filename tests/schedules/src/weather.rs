@@ -131,7 +131,12 @@ impl World {
                 Ill::Silent => return EventFate::Silence,
                 Ill::Refuses | Ill::Answers(_) if spell.is_on(now) => return EventFate::Break,
                 Ill::Slow(time) if spell.is_on(now) => return EventFate::Delay(time),
-                Ill::Refuses | Ill::Answers(_) | Ill::TakesAndAnswers(_) | Ill::Slow(_) | Ill::Trickles(_) | Ill::Past(_) => {}
+                Ill::Refuses
+                | Ill::Answers(_)
+                | Ill::TakesAndAnswers(_)
+                | Ill::Slow(_)
+                | Ill::Trickles(_)
+                | Ill::Past(_) => {}
             }
         }
         EventFate::Deliver
@@ -149,7 +154,8 @@ impl World {
 
     /// Connections break where a spell begins that refuses them, or shows the past.
     pub(crate) async fn break_connections(self: std::sync::Arc<Self>) {
-        let mut from: Vec<Duration> = self.schedule.spells.iter().filter(|s| s.ends_watches()).map(|s| s.from).collect();
+        let mut from: Vec<Duration> =
+            self.schedule.spells.iter().filter(|s| s.ends_watches()).map(|s| s.from).collect();
         from.sort_unstable();
         for at in from {
             crate::play::wait(at.saturating_sub(self.elapsed())).await;

@@ -97,7 +97,10 @@ impl Watch {
         while !self.over && self.position < of.length_behind(self.behind) {
             let change = of.changes.get(self.position).cloned();
             self.position += 1;
-            if let Some(event) = change.filter(|change| change.version > self.since && self.shows(change)).and_then(|change| self.told(&change)) {
+            if let Some(event) = change
+                .filter(|change| change.version > self.since && self.shows(change))
+                .and_then(|change| self.told(&change))
+            {
                 return Some(event);
             }
         }

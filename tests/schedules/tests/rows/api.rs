@@ -104,7 +104,7 @@ fn an_api_server_that_is_away_doubles_nothing_and_is_at_work_soon_after() {
             let events = asked(&record, begins..ends + 60, |what| what == "Create events");
             must(&record, events <= 8, &format!("{events} events"));
             let ready = condition(record.last(2), "Ready").0;
-            must(&record, ready == "True", &format!("{ready}"));
+            must(&record, ready == "True", &format!("{ill:?} {length} s: Ready is {ready}"));
         }
     }
 }
@@ -113,15 +113,14 @@ fn an_api_server_that_is_away_doubles_nothing_and_is_at_work_soon_after() {
 #[test]
 fn a_slow_api_server_ends_every_wait_and_holds_up_its_own_alone() {
     use std::time::Duration;
-    for ill in [
-        Ill::Slow(Duration::from_secs(29)),
-        Ill::Slow(Duration::from_secs(31)),
-        Ill::Trickles(Duration::from_secs(1)),
-    ] {
-        let scene = Scene::of(300)
-            .fleet(20, "team-slow", 1)
-            .fleet(5, "team-b", 3)
-            .spell(0..300, ill, Of::Namespace("team-slow"));
+    for ill in
+        [Ill::Slow(Duration::from_secs(29)), Ill::Slow(Duration::from_secs(31)), Ill::Trickles(Duration::from_secs(1))]
+    {
+        let scene = Scene::of(300).fleet(20, "team-slow", 1).fleet(5, "team-b", 3).spell(
+            0..300,
+            ill,
+            Of::Namespace("team-slow"),
+        );
         let record = played(scene);
         let starts = calls(&record, "StartDIJob");
         let at = |job| starts.iter().find(|(_, e)| e.job == Some(job)).map_or(f64::MAX, |(at, _)| *at);

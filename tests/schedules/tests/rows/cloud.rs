@@ -86,15 +86,15 @@ fn a_hand_in_the_same_second_is_an_effect_and_ours_are_never_two() {
     let mut confirmed_by_hand = 0;
     for lost in [false, true] {
         for hand in [Console::Start, Console::Stop] {
-            for n in 0..12 {
+            for n in 0..8 {
                 let change = patch(0, json!({ "spec": { "realtimeStartSettings": { "startTime": 1_700_000_000 } } }));
                 let scene = Scene::of(120)
                     .seed(n)
                     .job("team-0", json!({}))
                     .at(s(1), Edit::Create(0))
-                    .at(ms(950 + 20 * n), Edit::Console(0, hand))
+                    .at(ms(950 + 30 * n), Edit::Console(0, hand))
                     .at(s(60), change)
-                    .at(ms(59_950 + 20 * n), Edit::Console(0, hand))
+                    .at(ms(59_950 + 30 * n), Edit::Console(0, hand))
                     .cloud(|c| {
                         c.rules.start_on_running = StartOnRunning::Restart;
                         if lost {
@@ -113,11 +113,15 @@ fn a_hand_in_the_same_second_is_an_effect_and_ours_are_never_two() {
                 let outcome = text(record.last(0), "/status/lastStart/outcome");
                 let fine = outcome == "Confirmed" || (hand == Console::Start && outcome == "Accepted");
                 must(&record, fine, &format!("{outcome}: a start of the same second"));
-                let early: Vec<_> =
-                    calls(&record, "StartDIJob").into_iter().filter(|(at, _)| *at < 59.9).map(|(_, e)| e.executed).collect();
-                let seen = record.versions(0).into_iter().any(|(at, _, object)| {
-                    at < 59.9 && text(object, "/status/lastStart/outcome") == "Confirmed"
-                });
+                let early: Vec<_> = calls(&record, "StartDIJob")
+                    .into_iter()
+                    .filter(|(at, _)| *at < 59.9)
+                    .map(|(_, e)| e.executed)
+                    .collect();
+                let seen = record
+                    .versions(0)
+                    .into_iter()
+                    .any(|(at, _, object)| at < 59.9 && text(object, "/status/lastStart/outcome") == "Confirmed");
                 confirmed_by_hand += usize::from(early == [None] && seen);
             }
         }
@@ -235,11 +239,15 @@ fn a_day_that_is_used_up_is_parked_in_sight_until_it_turns() {
     // Our own count is at its end; or others have used up the day, and only the cloud knows, and tells it anew to a
     // process that begins in between.
     for (limit, restart) in [(11, false), (100, false), (100, true)] {
-        let scene = basic(Scene::of(700).fleet(6, "team-0", 2).fleet(1, "team-0", 100), limit).act(s(300), "kill", move |world| {
-            if restart {
-                world.processes().iter().for_each(|p| world.kill(p));
-            }
-        });
+        let scene = basic(Scene::of(700).fleet(6, "team-0", 2).fleet(1, "team-0", 100), limit).act(
+            s(300),
+            "kill",
+            move |world| {
+                if restart {
+                    world.processes().iter().for_each(|p| world.kill(p));
+                }
+            },
+        );
         let record = played(scene.cloud(|c| {
             c.limits = Limits::basic();
             c.limits.per_day = Some(if limit == 11 { 100 } else { 11 });

@@ -44,14 +44,10 @@ fn delete_namespace(scene: Scene, at: u64, jobs: usize) -> Scene {
 fn a_namespace_that_is_deleted_ends_without_a_storm() {
     // Half of the jobs are at work, half are being started, and the cloud is slow with those.
     let slow = Behaviour::late_answer(jiff::SignedDuration::from_secs(3));
-    let scene = Scene::of(100)
-        .fleet(5, "team-0", 1)
-        .fleet(5, "team-0", 30)
-        .fleet(2, "team-b", 32)
-        .cloud(|c| {
-            let faults = (7005..7010).map(|job| Fault { job: Some(job), behaviour: slow.clone(), ..Fault::default() });
-            c.faults.extend(faults);
-        });
+    let scene = Scene::of(100).fleet(5, "team-0", 1).fleet(5, "team-0", 30).fleet(2, "team-b", 32).cloud(|c| {
+        let faults = (7005..7010).map(|job| Fault { job: Some(job), behaviour: slow.clone(), ..Fault::default() });
+        c.faults.extend(faults);
+    });
     let record = played(delete_namespace(scene, 31, 10));
     let after = |from: u64, what: &str| asked(&record, from..100, |request| request.contains(what));
     let (writes, events) = (after(31, "status"), after(31, "Create events"));

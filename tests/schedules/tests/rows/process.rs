@@ -118,7 +118,11 @@ fn another_account_behind_the_key_or_the_reference_starts_nothing() {
                 must(&record, ran == usize::from(again || !under_way), &format!("{what}: {ran} executions"));
                 let second = starts.get(1).map_or(f64::MAX, |(at, _)| *at);
                 let same_key = by_reference;
-                must(&record, same_key || second > 590.0, &format!("{what}: a second copy under another key at {second}"));
+                must(
+                    &record,
+                    same_key || second > 590.0,
+                    &format!("{what}: a second copy under another key at {second}"),
+                );
                 let unknown = condition(record.last(0), "Stalled").1 == "StartOutcomeUnknown";
                 must(&record, unknown == (forced && under_way), &format!("{what}: unknown {unknown}"));
             }
@@ -152,7 +156,8 @@ fn a_newer_record_is_left_alone_and_an_older_crd_starts_nothing() {
     // What the newer operator left unresolved stays so: this cannot be judged as a schedule that ends well.
     let record = play(scene.done(), s(0));
     must(&record, record.wrong.is_empty(), &format!("{:?}", record.wrong));
-    let touched = record.versions(0).iter().filter(|(at, by, _)| *at > 60.0 && *by != "people" && *by != "newer").count();
+    let touched =
+        record.versions(0).iter().filter(|(at, by, _)| *at > 60.0 && *by != "people" && *by != "newer").count();
     must(&record, touched == 0, &format!("{touched} writes of a newer record"));
     let called = record.ledger.entries().iter().filter(|e| e.job == Some(7000) && record.second(e.last_byte) > 60.0);
     must(&record, called.count() == 0, "the cloud is called for it");
@@ -168,7 +173,9 @@ fn a_newer_record_is_left_alone_and_an_older_crd_starts_nothing() {
         .fleet(2, "team-0", 5)
         .act(s(60), "kill", kill_all)
         .act(s(100), "is it ready", |world| {
-            let ready = |p: &std::sync::Arc<schedules::process::Process>| p.health.lock().unwrap().as_ref().map(|h| h.ready());
+            let ready = |p: &std::sync::Arc<schedules::process::Process>| {
+                p.health.lock().unwrap().as_ref().map(dijob_operator::health::Health::ready)
+            };
             if world.processes().iter().any(|p| ready(p) == Some(Ok(()))) {
                 world.complain("a process is ready on an older CRD".to_owned());
             }
@@ -209,7 +216,8 @@ fn a_day_of_churn_leaves_nothing_behind() {
             scene = wish.at(s(begin + 300), patch(n, rerun)).at(s(begin) + late, Edit::Delete(n));
             if n == 0 {
                 let hold = |world: &World| {
-                    let behaviour = Behaviour::error(Refusal::of("Throttling.User")).with_hint(Hint::RetryAfter(Some(30_000)));
+                    let behaviour =
+                        Behaviour::error(Refusal::of("Throttling.User")).with_hint(Hint::RetryAfter(Some(30_000)));
                     world.cloud().switches.faults.push(Fault { behaviour, ..Fault::default() });
                 };
                 let hold_no_more = |world: &World| world.cloud().switches.faults.clear();

@@ -8,7 +8,8 @@
 //! **Guarantees**
 //! 1. What is served here is answered as a real `kube-apiserver` does: one list of requests runs against both.
 //! 2. Nothing depends on a clock, a random source, a thread or the order of a hash map.
-//! 3. [`ApiServer::history`] holds every version of every object, in the order of their resourceVersions.
+//! 3. [`ApiServer::history`] holds every version of every object, in the order in which they were made: that of their
+//!    resourceVersions, unless the server fell back into the past.
 //!
 //! **Caveats:** no authentication, no RBAC, no CEL, no garbage collection; of the built-in kinds only Namespace, Secret,
 //! Event and Lease. It shares no code with the operator.

@@ -258,6 +258,30 @@ async fn the_real_watcher_gets_over_a_compaction() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fall_into_the_past_ends_watches_and_takes_versions_back() {
+    let world = World::new();
+    world.put("a", "YQ==");
+    let (past, then) = (world.server.snapshot(), world.server.version());
+    let events = world.secrets.watch(&WatchParams::default(), &then.to_string()).await.unwrap().boxed();
+    for name in ["b", "c"] {
+        world.put(name, "YQ==");
+    }
+    let known = world.server.version();
+    world.server.restore(&past);
+    let told: Vec<WatchEvent<Secret>> = timeout(QUIET, events.try_collect()).await.unwrap().unwrap();
+    assert!(told.is_empty(), "what is lost is not told any more: {told:?}");
+    assert_eq!((world.server.version(), world.is_there("b")), (then, false));
+    // Who knows of a later version is told nothing until that is passed.
+    let events = world.secrets.watch(&WatchParams::default(), &known.to_string()).await.unwrap().boxed();
+    for name in ["d", "e", "f"] {
+        world.put(name, "YQ==");
+    }
+    let first = timeout(QUIET, events.into_future()).await.unwrap().0.unwrap().unwrap();
+    let WatchEvent::Added(first) = first else { panic!("{first:?}") };
+    assert_eq!((first.name_any(), first.resource_version()), ("f".to_owned(), Some((known + 1).to_string())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_history_holds_every_version_and_who_made_it() {
     let world = World::new();
     let start = world.server.version();

@@ -347,7 +347,7 @@ impl http_body::Body for GatedBody {
                         Poll::Ready(Some(Ok(frame))) if this.trickle.is_some() && frame.is_data() => {
                             this.rest = frame.into_data().unwrap_or_default();
                         }
-                        _ => return next,
+                        Poll::Ready(_) | Poll::Pending => return next,
                     }
                 }
             }

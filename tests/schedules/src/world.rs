@@ -182,7 +182,6 @@ impl World {
     }
 
     /// Asks the API server at once, as a person with `kubectl` does.
-    #[expect(clippy::must_use_candidate, reason = "a write is done whether or not somebody looks")]
     pub fn ask(&self, caller: &str, verb: Verb, uri: &str, body: Option<Value>) -> Answer {
         self.api.request(caller, verb, uri, body)
     }

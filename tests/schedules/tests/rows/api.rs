@@ -104,7 +104,7 @@ fn an_api_server_that_is_away_doubles_nothing_and_is_at_work_soon_after() {
             let events = asked(&record, begins..ends + 60, |what| what == "Create events");
             must(&record, events <= 8, &format!("{events} events"));
             let ready = condition(record.last(2), "Ready").0;
-            must(&record, ready == "True", &format!("{ready}"));
+            must(&record, ready == "True", &format!("{ill:?} {length} s: Ready is {ready}"));
         }
     }
 }

@@ -173,8 +173,9 @@ fn a_newer_record_is_left_alone_and_an_older_crd_starts_nothing() {
         .fleet(2, "team-0", 5)
         .act(s(60), "kill", kill_all)
         .act(s(100), "is it ready", |world| {
-            let ready =
-                |p: &std::sync::Arc<schedules::process::Process>| p.health.lock().unwrap().as_ref().map(|h| h.ready());
+            let ready = |p: &std::sync::Arc<schedules::process::Process>| {
+                p.health.lock().unwrap().as_ref().map(dijob_operator::health::Health::ready)
+            };
             if world.processes().iter().any(|p| ready(p) == Some(Ok(()))) {
                 world.complain("a process is ready on an older CRD".to_owned());
             }

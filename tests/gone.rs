@@ -83,13 +83,13 @@ async fn put_to_work(tenant: &Tenant) -> usize {
     tenant.cloud.add_fault(start(2, Behaviour::lost_answer()));
     tenant.cloud.add_fault(start(3, Behaviour::lost_request()));
     tenant.cloud.add_fault(start(4, Behaviour::error(simulator::Refusal::of("Forbidden.Access"))));
-    tenant.cloud.add_fault(start(5, Behaviour::error(simulator::Refusal::of("Throttling.User"))));
-    let jobs = ["answer-lost", "request-lost", "refused", "throttled", "confirms"];
+    tenant.cloud.add_fault(start(6, Behaviour::error(simulator::Refusal::of("Throttling.User"))));
+    let jobs = ["answer-lost", "request-lost", "refused", "confirms", "throttled"];
     for (name, id) in jobs.iter().zip(2..) {
+        // One after the other: the last one is refused for all of its account.
         tenant.apply(name, &json!({ "diJobId": id, "forceToRerun": *name == "request-lost" })).await;
+        tenant.until_ledger("its start", |ledger| ledger.starts(id).next().is_some()).await;
     }
-    let busy = |ledger: &simulator::Ledger| (2..=6).all(|id| ledger.starts(id).next().is_some());
-    tenant.until_ledger("a start of each", busy).await;
     jobs.len() + 1
 }
 

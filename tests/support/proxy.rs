@@ -83,13 +83,8 @@ impl Proxy {
     pub async fn start(upstream: Upstream) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::new(Shared {
-            upstream,
-            started: now(),
-            exchanges: watch::Sender::default(),
-            stops: Mutex::default(),
-            edit: Mutex::default(),
-        });
+        let (exchanges, stops, edit) = Default::default();
+        let shared = Arc::new(Shared { upstream, started: now(), exchanges, stops, edit });
         let server = tokio::spawn(serve(listener, shared.clone())).abort_handle();
         Self { url, shared, server }
     }

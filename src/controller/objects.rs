@@ -216,6 +216,7 @@ mod tests {
         assert!(objects.job(&key).is_none());
     }
 
+    /// Covers: 15u.
     #[test]
     fn a_quorum_read_is_believed_though_it_is_older() {
         let objects = Objects::default();

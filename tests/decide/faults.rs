@@ -100,8 +100,11 @@ fn other_account(o: &mut Observed) {
     o.key = Key::Ready { id: "LTAI-of-another".to_owned(), version: "s9".to_owned() };
 }
 
+/// A change, and what it is.
+type Change = (&'static str, fn(&mut Observed));
+
 /// What may change of the account while a start is under way.
-fn changes() -> [(&'static str, fn(&mut Observed)); 7] {
+fn changes() -> [Change; 7] {
     [
         ("the account means another region", beijing),
         ("the key belongs to another account", other_account),

@@ -170,13 +170,12 @@ fn the_largest_started_time_of_this_job_is_kept() {
 /// Suspended, replaced or withdrawn after its commit: what may have run is neither sent again nor forgotten.
 #[test]
 fn what_may_have_run_is_not_forgotten_for_an_edit() {
-    let edits: [(&str, fn(&mut Observed)); 4] = [
-        ("suspended", |o| o.spec.suspend = true),
+    for (why, edit) in [
+        ("suspended", (|o| o.spec.suspend = true) as fn(&mut Observed)),
         ("replaced", |o| o.spec.force_to_rerun = true),
         ("another job", |o| o.spec.di_job_id = 5),
         ("Hold", |o| o.spec.on_unknown = OnUnknown::Hold),
-    ];
-    for (why, edit) in edits {
+    ] {
         let seen = unresolved(ordinary(40), 40).with(edit).with(|o| o.object.generation += 1);
         let seen = seen.cloud(STOPPED, Some(100));
         assert_eq!(start_of(&seen), None, "{why}");

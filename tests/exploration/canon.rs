@@ -94,7 +94,9 @@ impl Canon {
     /// Names, in their order.
     pub fn all_names(&mut self, names: &[String]) {
         self.put(names.len());
-        names.iter().for_each(|n| self.name(n));
+        for n in names {
+            self.name(n);
+        }
     }
 
     /// A name that may be absent.

@@ -24,7 +24,9 @@ impl Hasher for AsItIs {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|b| self.0 = (self.0 << 8) | u64::from(*b));
+        for b in bytes {
+            self.0 = (self.0 << 8) | u64::from(*b);
+        }
     }
     fn write_u64(&mut self, value: u64) {
         self.0 = value;

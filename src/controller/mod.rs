@@ -412,7 +412,7 @@ mod tests {
     use super::*;
     use crate::dataworks::error::{Error as CloudError, Operation};
     use crate::dataworks::transport::{Sending, Transport, TransportError};
-    use crate::plan::observed::{Observed, Reading, Seen as Looked, Turn};
+    use crate::plan::observed::{JobRef, Observed, Reading, Seen as Looked, Turn};
 
     /// A cluster of one job with its account and Secret, whose watches stay silent, and a cloud that no call reaches.
     #[derive(Debug, Default)]
@@ -793,6 +793,22 @@ mod tests {
             passed.await.unwrap();
             assert_eq!(ctx.turns.standing(Some(&budget), "u-1").0, Turn::None, "it goes: {goes}");
             assert_eq!(world.calls.lock().unwrap().len(), calls, "it goes: {goes}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_begins_to_lead_looks_anew() {
+        let ctx = Arc::new(Arc::new(World::default()).context());
+        let (queue, running, invalid) = (Queue::default(), JoinSet::new(), BTreeMap::new());
+        let mut controller =
+            Controller { ctx: ctx.clone(), queue, running, passes: 8, invalid, listed: true, leads: false };
+        let job = JobRef { region: "cn-shanghai".to_owned(), di_job_id: 11_743 };
+        let error = CloudError::unanswered(Operation::GetDiJob, false, "refused");
+        let look = Reading { job, at: ctx.clock.now(), seen: Looked::Refused(error) };
+        for (begins, kept) in [(true, None), (false, Some(look.clone()))] {
+            ctx.memory.update("u-1", |facts| facts.reading = Some(look.clone()));
+            assert_eq!(controller.lead(&Role::always("pod")), begins);
+            assert_eq!(ctx.memory.facts("u-1").reading, kept);
         }
     }
 }

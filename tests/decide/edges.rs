@@ -349,3 +349,12 @@ fn a_wait_of_another_clock_is_cut_before_it_is_recorded_too() {
     let plan = decide(&refused, now());
     assert!(matches!(plan.stance, Stance::Blocked { until: Some(at), .. } if at == hence(900)), "{plan:?}");
 }
+
+#[test]
+fn a_look_from_before_our_own_call_is_not_told() {
+    let word = |called| {
+        let seen = observed().settled().called(called).looked(20, saw(STOPPED, Some(100)));
+        next_status(&seen, &decide(&seen, now()), &Outcome::Done, now()).status.job_status
+    };
+    assert_eq!((word(21).as_deref(), word(20).as_deref()), (Some(STOPPED), Some("Running")));
+}

@@ -7,7 +7,7 @@ use kube::{Api, Resource as _};
 use serde_json::json;
 
 use super::Context;
-use super::error::{Error, short};
+use super::error::{Error, short, whole};
 use super::queue::ObjectKey;
 use super::record::MANAGER;
 use crate::api::{DataIntegrationJob, JobStatus};
@@ -33,7 +33,7 @@ impl CrdCheck {
             "status": JobStatus::full(),
         });
         let how = PatchParams { dry_run: true, ..PatchParams::apply(MANAGER).force() };
-        match api.patch_status(&key.name, &how, &Patch::Apply(&body)).await {
+        match whole(api.patch_status(&key.name, &how, &Patch::Apply(&body))).await {
             Ok(_) => {}
             // What others hold of the status made the whole invalid; every field of ours was known before that.
             Err(kube::Error::Api(problem)) if problem.code == 422 => {}

@@ -1,5 +1,7 @@
 //! What can fail in a pass besides the cloud: the Kubernetes API.
 
+use std::time::Duration;
+
 /// Why a pass could not see or write what it had to. Whatever else is wrong is a value, and reaches status.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -33,6 +35,19 @@ impl Error {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Kube { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_not_found()))
     }
+}
+
+/// Longer than the client waits for the head of an answer.
+const WHOLE_ANSWER: Duration = Duration::from_secs(35);
+
+/// An answer with its whole body in time: the client's own timeouts are for the head, and for the next bytes of a body.
+///
+/// # Errors
+/// Those of the client; what was asked for may have been done all the same.
+pub fn whole<T>(answer: impl Future<Output = kube::Result<T>>) -> impl Future<Output = kube::Result<T>> {
+    let answer = tokio::time::timeout(WHOLE_ANSWER, Box::pin(answer));
+    let late = |_| Err(kube::Error::Service("the answer of the API server was not whole after 35 s".into()));
+    async move { answer.await.unwrap_or_else(late) }
 }
 
 /// One line; kube's own text of an API error is the whole `Status` object.

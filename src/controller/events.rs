@@ -11,7 +11,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client, Resource as _};
 use tokio::sync::mpsc;
 
-use super::error::short;
+use super::error::{short, whole};
 use crate::api::DataIntegrationJob;
 use crate::clock::Clock;
 use crate::plan::notice::Notice;
@@ -74,7 +74,7 @@ async fn publish(
         let namespace = regarding.namespace.clone().unwrap_or_default();
         let event = event(regarding, &notice, &clock, &reporter);
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-        match api.create(&PostParams::default(), &event).await {
+        match whole(api.create(&PostParams::default(), &event)).await {
             Ok(_) => metrics.event(EventFate::Sent),
             Err(error) => {
                 metrics.event(EventFate::Dropped);

@@ -7,7 +7,7 @@ use kube::{Api, Resource as _};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::error::Error;
+use super::error::{Error, whole};
 use super::queue::ObjectKey;
 use super::record::MANAGER;
 use crate::api::DataIntegrationJob;
@@ -24,7 +24,7 @@ pub const AGAIN: Duration = Duration::from_secs(60);
 pub async fn tell(ctx: &Context, key: &ObjectKey, problem: &str) -> Result<(), Error> {
     let resource = ApiResource::erase::<DataIntegrationJob>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &key.namespace, &resource);
-    let Some(object) = api.get_opt(&key.name).await.map_err(Error::kube("cannot read the object"))? else {
+    let Some(object) = whole(api.get_opt(&key.name)).await.map_err(Error::kube("cannot read the object"))? else {
         return Ok(());
     };
     let before = object.data.get("status").cloned().unwrap_or_else(|| json!({}));
@@ -56,6 +56,6 @@ pub async fn tell(ctx: &Context, key: &ObjectKey, problem: &str) -> Result<(), E
         "status": status,
     });
     let how = PatchParams::apply(MANAGER).force();
-    api.patch_status(&key.name, &how, &Patch::Apply(&body)).await.map_err(Error::kube("cannot write status"))?;
+    whole(api.patch_status(&key.name, &how, &Patch::Apply(&body))).await.map_err(Error::kube("cannot write status"))?;
     Ok(())
 }

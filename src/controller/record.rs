@@ -7,7 +7,7 @@ use kube::{Api, Resource, ResourceExt as _};
 use serde_json::json;
 
 use super::Context;
-use super::error::Error;
+use super::error::{Error, whole};
 use super::queue::ObjectKey;
 use crate::api::condition::{Condition, ConditionType};
 use crate::api::{DataIntegrationJob, JobStatus};
@@ -33,7 +33,8 @@ pub async fn write_status(
     let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
     // An apply takes away only what it alone put there: where others wrote, a restored history would be left behind, and
     // pass for ours. One write replaces it all, under the same version.
-    let written = if others_wrote(job) { replace(&api, job, next).await } else { apply(&api, job, next).await };
+    let written =
+        if others_wrote(job) { whole(replace(&api, job, next)).await } else { whole(apply(&api, job, next)).await };
     let written = written.map_err(Error::kube("cannot write status"));
     ctx.metrics.status_write(
         kind,
@@ -106,7 +107,7 @@ async fn replace(
 /// After a write that failed, the view here may be old: the next pass decides on a fresh one.
 async fn read_again(ctx: &Context, key: &ObjectKey) {
     let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
-    match api.get_opt(&key.name).await {
+    match whole(api.get_opt(&key.name)).await {
         Ok(Some(job)) => ctx.objects.believe(job),
         Ok(None) => drop(ctx.objects.remove_job(key)), // the pass forgets it when it ends
         Err(error) => tracing::debug!(error = super::error::short(&error), "cannot read the object again"),

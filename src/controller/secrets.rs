@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
-use super::error::Error;
+use super::error::{Error, whole};
 use crate::api::{SecretRef, is_object_name};
 use crate::clock::Clock;
 use crate::dataworks::AccessKey;
@@ -58,7 +58,7 @@ impl Secrets {
         let now = self.clock.elapsed();
         if entry.as_ref().is_none_or(|(at, _)| now.saturating_sub(*at) > FRESH) {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-            match api.get_opt(&from.name).await {
+            match whole(api.get_opt(&from.name)).await {
                 Ok(secret) => *entry = Some((now, secret)),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
                     return Ok(KeyView::Missing(format!(

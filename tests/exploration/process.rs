@@ -247,13 +247,10 @@ impl World {
             let old = self.object.clone();
             self.push(Version { status: next.status, ..(*old).clone() });
             let (new, ms) = (self.object.clone(), self.now);
-            let (by, leads) = (self.processes[p].holder(), self.leader == p);
+            let by = self.processes[p].holder();
             let ledger = Arc::make_mut(&mut self.ledger);
             ledger.written(&old, &new, &by, ms)?;
-            // Known fault: who leads no more and has an answer to tell brings its older look with it.
-            if leads {
-                ledger.goes_back(&old.status, &new.status)?;
-            }
+            ledger.goes_back(&old.status, &new.status)?;
         }
         if equal || (applied && api == Api::Good) {
             let facts = &mut self.me(p).facts;

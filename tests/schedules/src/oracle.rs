@@ -16,6 +16,7 @@ use crate::facts::{
     Check, Commit, Object, commits, committed, demand, inputs, is_process, objects, recorded, secs, starts,
     surely_not_executed,
 };
+use crate::faults::Kind;
 use crate::story::Edit;
 use crate::together::{
     arrivals_were_committed, doubles_need_a_forgetful_cloud, secrets_stay_secret, the_sender_held_the_lease,
@@ -165,11 +166,22 @@ impl Judged<'_> {
             let told = matches!(arrival.verdict, Verdict::Refused { .. }) || arrival.answer == Fate::Sent;
             if age < secs(595) && !told {
                 demand(record.nonce == last.record.nonce, "I1", || format!("{id}#{}: new nonce", record.attempt))?;
-            } else if age > secs(605) {
+            } else if age > secs(605) + self.stood_still(commit.caller) {
                 demand(record.nonce != last.record.nonce, "I1", || format!("{id}#{}: old nonce", record.attempt))?;
             }
         }
         Ok(())
+    }
+
+    /// The longest time that the process may have stood still between its decision and its commit.
+    fn stood_still(&self, caller: &str) -> SignedDuration {
+        let pauses = |kind: &Kind| matches!(kind, Kind::PauseBefore | Kind::PauseAfter);
+        let its = |process: u64| format!("p{process}") == caller;
+        if self.run.faults.iter().any(|(place, kind, _)| pauses(kind) && its(place.process)) {
+            secs(61)
+        } else {
+            SignedDuration::ZERO
+        }
     }
 
     fn latest_only(&self) -> Check {

@@ -33,3 +33,8 @@ fn a_spec_that_flaps_is_told_at_a_readers_pace() {
 fn failures_that_come_quickly_are_written_six_times_a_minute() {
     all_kept(&[8595]);
 }
+
+#[test]
+fn a_process_that_stands_still_between_decision_and_commit_sends_the_copy_it_decided_on() {
+    all_kept(&[81623]);
+}

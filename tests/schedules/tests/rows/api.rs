@@ -128,6 +128,9 @@ fn a_slow_api_server_ends_every_wait_and_holds_up_its_own_alone() {
         must(&record, others.iter().all(|at| *at < 5.0), &format!("{ill:?}: the others start at {others:?}"));
         let slow: Vec<f64> = (7000..7020).map(at).collect();
         must(&record, slow.iter().all(|at| *at < 300.0 + 330.0), &format!("{ill:?}: they start at {slow:?}"));
+        // Each wait ends within 35 s, and is followed by a backoff of at most a minute by then.
+        let reads = asked(&record, 60..300, |what| what == "Get secrets");
+        must(&record, reads >= 2, &format!("{ill:?}: the Secret is asked for {reads} times in four minutes"));
     }
 }
 

@@ -283,9 +283,7 @@ async fn a_leader_whose_api_hangs_stops_before_the_deadline() {
         let mut next = world.start(1, 0);
         world.set(0, network);
         assert!(leader.role.borrow().outlasts(world.now(), Duration::from_secs(6)));
-        let lost =
-            tokio::time::timeout(Duration::from_secs(60), leader.role.wait_for(|role| *role == Role::Lost)).await;
-        assert!(lost.is_ok_and(|role| role.is_ok()), "{network:?}: it leads for ever");
+        leader.role.wait_for(|role| *role == Role::Lost).await.unwrap();
         assert!(world.now() <= valid_until + Duration::from_millis(1), "{network:?}: {:?}", world.now());
         assert!(leader.task.is_finished() || leader.task.await.is_ok(), "the task ends");
         let (transitions, _) = next.leads().await;

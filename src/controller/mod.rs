@@ -412,7 +412,7 @@ mod tests {
     use super::*;
     use crate::dataworks::error::{Error as CloudError, Operation};
     use crate::dataworks::transport::{Sending, Transport, TransportError};
-    use crate::plan::observed::{JobRef, Observed, Reading, Seen as Looked, Turn};
+    use crate::plan::observed::{JobRef, Observed, Reading, Seen as Looked, Turn, View};
 
     /// A cluster of one job with its account and Secret, whose watches stay silent, and a cloud that no call reaches.
     #[derive(Debug, Default)]
@@ -427,8 +427,8 @@ mod tests {
         /// The write of a status with this number, from 0, meets a conflict.
         conflict: Option<usize>,
         writes: Mutex<usize>,
-        /// The CRD lacks a field.
-        old_crd: bool,
+        /// What the API server says when a status is tried.
+        refuses_trial: Option<(u16, &'static str)>,
         /// How long the API server takes to write a status.
         write: Duration,
         /// How long it takes to try one.
@@ -509,7 +509,7 @@ mod tests {
                 (Method::GET, "key") => secret(),
                 (Method::PATCH, "status") if query.contains("dryRun") => {
                     tokio::time::sleep(self.trial).await;
-                    if self.old_crd { refusal(500, ".status.x: field not declared in schema") } else { job() }
+                    self.refuses_trial.map_or_else(job, |(code, message)| refusal(code, message))
                 }
                 (Method::PATCH, "status") => {
                     tokio::time::sleep(self.write).await;
@@ -760,7 +760,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn under_an_older_crd_nothing_is_called_or_written() {
-        let world = Arc::new(World { reached: true, old_crd: true, ..World::default() });
+        let refuses_trial = Some((500, ".status.x: field not declared in schema"));
+        let world = Arc::new(World { reached: true, refuses_trial, ..World::default() });
         let ctx = world.context();
         let key = ctx.put(job(), Some(account()));
         assert!(matches!(pass(&ctx, &key, "u-1").await, Err(Error::OldCrd(_))));
@@ -810,5 +811,41 @@ mod tests {
             assert_eq!(controller.lead(&Role::always("pod")), begins);
             assert_eq!(ctx.memory.facts("u-1").reading, kept);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_left_in_a_status_is_no_older_crd() {
+        let world = Arc::new(World { reached: true, refuses_trial: Some((422, "invalid")), ..World::default() });
+        let ctx = world.context();
+        let key = ctx.put(job(), Some(account()));
+        pass(&ctx, &key, "u-1").await.unwrap();
+        assert_eq!(world.starts(), [true]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_status_does_not_hold_yet_makes_no_pass_repeat_itself() {
+        let ctx = Arc::new(World::default()).context();
+        let mut status = crate::api::JobStatus { pending_start: None, ..crate::api::JobStatus::full() };
+        (status.uid, status.job_status) = (Some("u-1".to_owned()), Some("Running".to_owned()));
+        (status.attempts, status.next_attempt_time, status.last_error) = (0, None, None);
+        let last = status.last_start.as_mut().unwrap();
+        (last.outcome, last.confirmation) = ("Confirmed".to_owned(), None);
+        let called = ctx.clock.now();
+        ctx.memory.update("u-1", |facts| {
+            (facts.call.at, facts.call.of, facts.call.own) = (Some(called), Some((last.id.clone(), 1)), true);
+        });
+        let applied = status.applied.as_mut().unwrap();
+        (applied.region, applied.di_job_id, applied.account) = ("cn-shanghai".to_owned(), 11_743, "main".to_owned());
+        (applied.realtime_start_settings, applied.force_to_rerun) = (None, false);
+        (applied.generation, applied.uncertain, applied.previous) = (1, false, None);
+        let mut settled = job();
+        settled["status"] = serde_json::to_value(&status).unwrap();
+        let key = ctx.put(settled, Some(account()));
+        tokio::time::advance(Duration::from_secs(600)).await;
+        let seen = ctx.observed(&key).await;
+        let view = View { word: "Stopped".to_owned(), ..View::default() };
+        let look = Reading { job: seen.job().unwrap(), at: ctx.clock.now(), seen: Looked::Job(view) };
+        ctx.memory.update("u-1", |facts| facts.reading = Some(look));
+        assert_ne!(pass(&ctx, &key, "u-1").await.unwrap(), Requeue::Again);
     }
 }

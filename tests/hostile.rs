@@ -120,7 +120,7 @@ impl Roads {
                 command.args(flags).env("LD_PRELOAD", &self.library).env("NAMES_FILE", &self.names);
                 command.env("INSIDE_PORT", self.inside.port.to_string());
                 command.env("OUTSIDE_PORT", self.outside.port.to_string());
-                for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+                for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
                     command.env(name, &through);
                 }
             })

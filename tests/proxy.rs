@@ -21,7 +21,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
-use support::proxy::{Exchange, Moment, Proxy, Upstream};
+use support::proxy::{Edited, Exchange, Moment, Proxy, Upstream};
 
 /// A server that counts what it was asked for.
 #[derive(Clone, Default)]
@@ -264,6 +264,10 @@ async fn kube_talks_to_the_real_api_server_through_it_with_a_token_over_plain_ht
             break;
         }
     }
+
+    proxy.edit_watches(Some(|_: &Exchange, line: &[u8]| Edited::Last(vec![Bytes::copy_from_slice(line); 2])));
+    let edited: Vec<_> = admin.watch(&WatchParams::default(), "0").await.unwrap().collect().await;
+    assert!(matches!(&edited[..], [Ok(_), Ok(_)]), "the first event twice, and then the end: {edited:?}");
 
     let held = proxy.hold(Moment::AnswerSeen, |exchange| exchange.method == "DELETE");
     held.drop_connection();

@@ -822,8 +822,8 @@ mod tests {
         assert_eq!(world.starts(), [true]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_look_that_status_does_not_hold_yet_makes_no_pass_repeat_itself() {
+    /// Passed with a confirmed start, recorded as running, and an unwritten look that shows it stopped.
+    async fn passed_at_rest(token: &str) -> Requeue {
         let ctx = Arc::new(World::default()).context();
         let mut status = crate::api::JobStatus { pending_start: None, ..crate::api::JobStatus::full() };
         (status.uid, status.job_status) = (Some("u-1".to_owned()), Some("Running".to_owned()));
@@ -840,12 +840,23 @@ mod tests {
         (applied.generation, applied.uncertain, applied.previous) = (1, false, None);
         let mut settled = job();
         settled["status"] = serde_json::to_value(&status).unwrap();
+        settled["spec"]["rerunToken"] = json!(token);
         let key = ctx.put(settled, Some(account()));
         tokio::time::advance(Duration::from_secs(600)).await;
         let seen = ctx.observed(&key).await;
         let view = View { word: "Stopped".to_owned(), ..View::default() };
         let look = Reading { job: seen.job().unwrap(), at: ctx.clock.now(), seen: Looked::Job(view) };
         ctx.memory.update("u-1", |facts| facts.reading = Some(look));
-        assert_ne!(pass(&ctx, &key, "u-1").await.unwrap(), Requeue::Again);
+        pass(&ctx, &key, "u-1").await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_status_does_not_hold_yet_makes_no_pass_repeat_itself() {
+        assert_ne!(Box::pin(passed_at_rest("")).await, Requeue::Again);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_that_is_due_after_such_a_look_makes_no_pass_repeat_itself_either() {
+        assert_ne!(Box::pin(passed_at_rest("again")).await, Requeue::Again);
     }
 }

@@ -63,19 +63,25 @@ impl Objects {
         job
     }
 
-    /// Takes a job as the answer to our own write shows it, unless the watch has told meanwhile that it is gone: nothing would
-    /// take it away again.
+    /// Takes a job as the answer to our own write shows it, unless the watch has told more since: an object that is gone would
+    /// come back for ever, and one that was made again would be hidden by the one before.
     pub fn put_written(&self, job: DataIntegrationJob) -> Arc<DataIntegrationJob> {
-        if self.uid(&key_of(&job)).is_none() {
-            return Arc::new(trimmed(job));
+        let job = Arc::new(trimmed(job));
+        if let Some(known) = self.lock().jobs.get_mut(&key_of(&*job))
+            && known.uid() == job.uid()
+            && version(&**known) < version(&*job)
+        {
+            *known = job.clone();
         }
-        self.put_job(job)
+        job
     }
 
     /// Takes a job as a quorum read gave it, likewise. If that is older than what is known, the API server itself went back:
     /// nothing could be written on what is known.
     pub fn believe(&self, job: DataIntegrationJob) {
-        if let Some(known) = self.lock().jobs.get_mut(&key_of(&job)) {
+        if let Some(known) = self.lock().jobs.get_mut(&key_of(&job))
+            && (known.uid() == job.uid() || version(&**known) < version(&job))
+        {
             *known = Arc::new(trimmed(job));
         }
     }
@@ -214,6 +220,19 @@ mod tests {
         assert_eq!(objects.put_written(seen("a", "11")).resource_version().as_deref(), Some("11"));
         objects.believe(seen("a", "12"));
         assert!(objects.job(&key).is_none());
+    }
+
+    /// Covers: 27u.
+    #[test]
+    fn an_answer_about_the_object_before_does_not_hide_the_one_made_again() {
+        let objects = Objects::default();
+        let uid = || objects.uid(&key_of(&seen("a", "9")));
+        objects.put_job(seen("b", "12"));
+        objects.put_written(seen("a", "10"));
+        objects.believe(seen("a", "10"));
+        assert_eq!(uid().as_deref(), Some("b"));
+        objects.believe(seen("c", "20"));
+        assert_eq!(uid().as_deref(), Some("c"), "a read may know it first");
     }
 
     /// Covers: 15u.

@@ -1,11 +1,14 @@
 //! Somebody names another namespace's Secret or account, in every way that a name can be written.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use dijob_operator::api::DataIntegrationJob;
+use std::fmt::Debug;
+
+use dijob_operator::api::{DataIntegrationJob, DataWorksAccount};
 use futures::future::join_all;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::ApiResource;
+use kube::core::{ApiResource, NamespaceResourceScope};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::support::proxy::Exchange;
@@ -76,6 +79,22 @@ const TRICKS: [&str; 17] = [
     "//api/v1/namespaces/victim/KIND/NAME",
 ];
 
+/// Those that are names of objects, and can be written at all.
+const NAMES: [&str; 2] = ["victim.NAME", "NAME.victim"];
+
+/// The schema refuses what is no name, and says which are.
+async fn refused<K>(thief: &Tenant, name: &str, spec: &Value)
+where
+    K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let body = json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": { "name": name }, "spec": spec,
+    });
+    let objects: Api<K> = Api::namespaced(thief.client.clone(), &thief.namespace);
+    let told = objects.patch(name, &PatchParams::apply("user").force(), &Patch::Apply(&body)).await.unwrap_err();
+    assert!(told.to_string().contains("should match"), "{told}");
+}
+
 fn trick(pattern: &str, kind: &str, name: &str) -> String {
     pattern.replace("KIND", kind).replace("NAME", name)
 }
@@ -119,10 +138,15 @@ async fn whatever_name_is_written_nothing_of_another_namespace_is_read_or_called
     for (at, pattern) in TRICKS.into_iter().enumerate() {
         let (by_account, by_secret) = (format!("by-account-{at}"), format!("by-secret-{at}"));
         let account = json!({ "name": trick(pattern, "dataworksaccounts", "default") });
+        let secret = account_with(json!({ "name": trick(pattern, "secrets", "key") }));
+        if !NAMES.contains(&pattern) {
+            refused::<DataIntegrationJob>(&thief, &by_account, &job_at(&account, at + 1)).await;
+            refused::<DataWorksAccount>(&thief, &by_secret, &secret).await;
+            continue;
+        }
         thief.apply(&by_account, &job_at(&account, at + 1)).await;
         wanted.push((by_account, "AccountNotFound"));
-        let secret = json!({ "name": trick(pattern, "secrets", "key") });
-        thief.put_account(&by_secret, &account_with(secret)).await;
+        thief.put_account(&by_secret, &secret).await;
         thief.apply(&by_secret, &job_at(&json!({ "name": by_secret }), at + 101)).await;
         wanted.push((by_secret, "CredentialsMissing"));
     }
@@ -137,7 +161,7 @@ async fn whatever_name_is_written_nothing_of_another_namespace_is_read_or_called
     let told = |text: &str| text.contains(&key) || text.contains(&victim.secret());
     assert!(operator.log().iter().all(|line| !told(line)), "the victim's key is in the log");
     let asked: Vec<Exchange> = proxy.exchanges().into_iter().filter(|e| e.path.contains("secrets/")).collect();
-    assert!(asked.len() >= TRICKS.len(), "{asked:?}");
+    assert!(asked.len() >= NAMES.len(), "{asked:?}");
     for exchange in asked {
         let ok = exchange.status.is_none_or(|status| status.is_success() || status.is_redirection());
         assert!(exchange.path.starts_with("/api/v1/namespaces/thief/secrets/") && !ok, "{exchange:?}");

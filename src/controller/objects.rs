@@ -69,7 +69,7 @@ impl Objects {
         let job = Arc::new(trimmed(job));
         if let Some(known) = self.lock().jobs.get_mut(&key_of(&*job))
             && known.uid() == job.uid()
-            && version(&**known) < version(&*job)
+            && version(&**known) <= version(&*job)
         {
             *known = job.clone();
         }

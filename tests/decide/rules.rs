@@ -259,3 +259,14 @@ fn a_start_closed_as_unknown_keeps_what_was_said_of_it() {
     assert_eq!(closed.record.last_start.as_ref().unwrap().outcome, "Unknown");
     assert_eq!(closed.record.last_error.unwrap().code.as_deref(), Some("InternalError.System"));
 }
+
+#[test]
+fn a_rerun_without_an_answer_is_sent_again_by_who_leads_now() {
+    let record = ordinary(40).tap(|p| {
+        (p.trigger, p.rerun_tokens) = ("Rerun".to_owned(), vec!["t".to_owned()]);
+        (p.holder, p.lease_transitions) = ("before".to_owned(), 3);
+    });
+    let seen = unresolved(record, 40).token("t").cloud(STOPPED, Some(100));
+    let again = start_of(&seen.with(|o| (o.holder, o.lease_transitions) = ("now".to_owned(), 4))).unwrap();
+    assert_eq!((again.attempt, again.holder.as_str(), again.lease_transitions), (2, "now", 4));
+}

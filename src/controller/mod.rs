@@ -269,10 +269,9 @@ impl Controller {
             Seen::Job(job) => {
                 let key = objects::key_of(&*job);
                 self.invalid.remove(&key);
-                let uid = job.metadata.uid.clone();
                 let before = self.ctx.objects.uid(&key);
                 self.ctx.objects.put_job(*job);
-                if let Some(before) = before.filter(|b| Some(b) != uid.as_ref()) {
+                if let Some(before) = before.filter(|before| self.ctx.objects.uid(&key).as_ref() != Some(before)) {
                     self.ctx.forget(&before);
                 }
                 self.queue.changed(&key, now);
@@ -283,7 +282,9 @@ impl Controller {
                 self.invalid.insert(key.clone(), problem);
                 self.queue.changed(&key, now);
             }
-            Seen::JobGone(key) => self.gone(&key),
+            // A late word of the object before says nothing of the one made again.
+            Seen::JobGone(key, uid) if self.ctx.objects.uid(&key).is_some_and(|known| Some(known) != uid) => {}
+            Seen::JobGone(key, _) => self.gone(&key),
             Seen::JobsListed(listed) => {
                 for key in self.ctx.objects.jobs_gone(&listed) {
                     self.gone(&key);
@@ -625,7 +626,10 @@ mod tests {
             if let Some(account) = account {
                 self.objects.put_account(serde_json::from_value(account).unwrap());
             }
-            objects::key_of(&*self.objects.put_job(serde_json::from_value(job).unwrap()))
+            let job: crate::api::DataIntegrationJob = serde_json::from_value(job).unwrap();
+            let key = objects::key_of(&job);
+            self.objects.put_job(job);
+            key
         }
 
         async fn observed(&self, key: &ObjectKey) -> Observed {
@@ -797,12 +801,30 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_process_that_begins_to_lead_looks_anew() {
+    fn controller() -> Controller {
         let ctx = Arc::new(Arc::new(World::default()).context());
         let (queue, running, invalid) = (Queue::default(), JoinSet::new(), BTreeMap::new());
-        let mut controller =
-            Controller { ctx: ctx.clone(), queue, running, passes: 8, invalid, listed: true, leads: false };
+        Controller { ctx, queue, running, passes: 8, invalid, listed: true, leads: false }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_word_of_the_object_before_takes_nothing_from_the_one_made_again() {
+        let mut controller = controller();
+        let ctx = controller.ctx.clone();
+        let key = ctx.put(changed(job(), "/metadata/resourceVersion", json!("9")), None);
+        ctx.memory.update("u-1", |facts| facts.failures = 3);
+        let before = changed(job(), "/metadata/uid", json!("u-0"));
+        controller.seen(Seen::Job(serde_json::from_value(before).unwrap()));
+        controller.seen(Seen::JobGone(key.clone(), Some("u-0".to_owned())));
+        assert_eq!((ctx.objects.uid(&key).as_deref(), ctx.memory.facts("u-1").failures), (Some("u-1"), 3));
+        controller.seen(Seen::JobGone(key.clone(), Some("u-1".to_owned())));
+        assert_eq!((ctx.objects.uid(&key), ctx.memory.facts("u-1").failures), (None, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_begins_to_lead_looks_anew() {
+        let mut controller = controller();
+        let ctx = controller.ctx.clone();
         let job = JobRef { region: "cn-shanghai".to_owned(), di_job_id: 11_743 };
         let error = CloudError::unanswered(Operation::GetDiJob, false, "refused");
         let look = Reading { job, at: ctx.clock.now(), seen: Looked::Refused(error) };

@@ -49,22 +49,19 @@ impl Objects {
         self.lock().accounts.get(&key).cloned()
     }
 
-    /// Takes a job as the API server gave it, unless a newer version of the same object is known. Gives this version, not
-    /// the newer one: who wrote it guards the next write by it, and must see what others wrote since as a conflict.
-    pub fn put_job(&self, job: DataIntegrationJob) -> Arc<DataIntegrationJob> {
+    /// Takes a job as the API server gave it, unless a newer version is known, be it of an object made again under its name.
+    pub fn put_job(&self, job: DataIntegrationJob) {
         let key = key_of(&job);
-        let job = Arc::new(trimmed(job));
         let mut inner = self.lock();
-        let newer =
-            inner.jobs.get(&key).is_some_and(|known| known.uid() == job.uid() && version(&**known) > version(&*job));
+        let newer = inner.jobs.get(&key).is_some_and(|known| version(&**known) > version(&job));
         if !newer {
-            inner.jobs.insert(key, job.clone());
+            inner.jobs.insert(key, Arc::new(trimmed(job)));
         }
-        job
     }
 
     /// Takes a job as the answer to our own write shows it, unless the watch has told more since: an object that is gone would
-    /// come back for ever, and one that was made again would be hidden by the one before.
+    /// come back for ever, and one that was made again would be hidden by the one before. Gives this version, not a newer
+    /// one: it guards the next write, which must meet what others wrote since as a conflict.
     pub fn put_written(&self, job: DataIntegrationJob) -> Arc<DataIntegrationJob> {
         let job = Arc::new(trimmed(job));
         if let Some(known) = self.lock().jobs.get_mut(&key_of(&*job))
@@ -76,11 +73,11 @@ impl Objects {
         job
     }
 
-    /// Takes a job as a quorum read gave it, likewise. If that is older than what is known, the API server itself went back:
-    /// nothing could be written on what is known.
-    pub fn believe(&self, job: DataIntegrationJob) {
+    /// Takes a job as a quorum read gave it, unless the watch has told something since `before`, what was known when it was
+    /// asked for. If it is older than that, the API server itself went back: nothing could be written on what is known.
+    pub fn believe(&self, job: DataIntegrationJob, before: Option<&Arc<DataIntegrationJob>>) {
         if let Some(known) = self.lock().jobs.get_mut(&key_of(&job))
-            && (known.uid() == job.uid() || version(&**known) < version(&job))
+            && before.is_some_and(|before| Arc::ptr_eq(before, known))
         {
             *known = Arc::new(trimmed(job));
         }
@@ -190,14 +187,27 @@ mod tests {
         .unwrap()
     }
 
+    fn known(objects: &Objects) -> (String, String) {
+        let job = objects.job(&key_of(&seen("", ""))).unwrap();
+        (job.uid().unwrap(), job.resource_version().unwrap())
+    }
+
+    fn of(uid: &str, version: &str) -> (String, String) {
+        (uid.to_owned(), version.to_owned())
+    }
+
     /// Covers: 15u.
     #[test]
-    fn a_view_older_than_our_own_write_is_not_taken() {
+    fn a_view_older_than_what_is_known_is_not_taken() {
         let objects = Objects::default();
-        for (uid, version, known) in [("a", "9", "9"), ("a", "8", "9"), ("a", "10", "10"), ("b", "3", "3")] {
-            objects.put_job(seen(uid, version));
-            assert_eq!(objects.job(&key_of(&seen(uid, version))).unwrap().resource_version().as_deref(), Some(known));
+        for (view, then) in [(("a", "9"), of("a", "9")), (("a", "8"), of("a", "9")), (("a", "10"), of("a", "10"))] {
+            objects.put_job(seen(view.0, view.1));
+            assert_eq!(known(&objects), then);
         }
+        objects.put_job(seen("b", "12"));
+        assert_eq!(known(&objects), of("b", "12"), "it was made again");
+        objects.put_job(seen("a", "11"));
+        assert_eq!(known(&objects), of("b", "12"), "a watch that is behind tells of the one before");
     }
 
     /// Covers: 14u.
@@ -205,44 +215,37 @@ mod tests {
     fn an_answer_that_others_overtook_does_not_borrow_their_version() {
         let objects = Objects::default();
         objects.put_job(seen("a", "12"));
-        let ours = objects.put_job(seen("a", "9"));
+        let ours = objects.put_written(seen("a", "9"));
         assert_eq!(ours.resource_version().as_deref(), Some("9"), "the guard of our next write must conflict");
-    }
-
-    #[test]
-    fn an_answer_brings_no_object_back_that_is_gone() {
-        let objects = Objects::default();
-        let key = key_of(&seen("a", "9"));
-        objects.put_job(seen("a", "9"));
-        objects.put_written(seen("a", "10"));
-        assert_eq!(objects.job(&key).unwrap().resource_version().as_deref(), Some("10"));
-        assert_eq!(objects.remove_job(&key).as_deref(), Some("a"));
-        assert_eq!(objects.put_written(seen("a", "11")).resource_version().as_deref(), Some("11"));
-        objects.believe(seen("a", "12"));
-        assert!(objects.job(&key).is_none());
+        assert_eq!(known(&objects), of("a", "12"));
     }
 
     /// Covers: 27u.
     #[test]
-    fn an_answer_about_the_object_before_does_not_hide_the_one_made_again() {
+    fn an_answer_to_a_write_brings_no_object_back_and_hides_none() {
         let objects = Objects::default();
-        let uid = || objects.uid(&key_of(&seen("a", "9")));
+        objects.put_job(seen("a", "9"));
+        objects.put_written(seen("a", "10"));
+        assert_eq!(known(&objects), of("a", "10"));
+        assert_eq!(objects.remove_job(&key_of(&seen("a", "9"))).as_deref(), Some("a"));
+        assert_eq!(objects.put_written(seen("a", "11")).resource_version().as_deref(), Some("11"));
+        assert!(objects.job(&key_of(&seen("a", "9"))).is_none(), "it is gone");
         objects.put_job(seen("b", "12"));
-        for version in ["10", "13"] {
-            objects.put_written(seen("a", version)); // after a restore versions are no order
-        }
-        objects.believe(seen("a", "10"));
-        assert_eq!(uid().as_deref(), Some("b"));
-        objects.believe(seen("c", "20"));
-        assert_eq!(uid().as_deref(), Some("c"), "a read may know it first");
+        objects.put_written(seen("a", "13"));
+        assert_eq!(known(&objects), of("b", "12"), "it was made again");
     }
 
     /// Covers: 15u.
     #[test]
-    fn a_quorum_read_is_believed_though_it_is_older() {
+    fn a_quorum_read_is_believed_though_it_is_older_unless_the_watch_has_told_more_since() {
         let objects = Objects::default();
         objects.put_job(seen("a", "9"));
-        objects.believe(seen("a", "5"));
-        assert_eq!(objects.job(&key_of(&seen("a", "5"))).unwrap().resource_version().as_deref(), Some("5"));
+        let before = objects.job(&key_of(&seen("a", "9")));
+        objects.believe(seen("a", "5"), before.as_ref());
+        assert_eq!(known(&objects), of("a", "5"));
+        objects.believe(seen("a", "4"), before.as_ref());
+        assert_eq!(known(&objects), of("a", "5"), "what was known when it was asked for is so no more");
+        objects.believe(seen("a", "4"), None);
+        assert_eq!(known(&objects), of("a", "5"));
     }
 }

@@ -107,8 +107,9 @@ async fn replace(
 /// After a write that failed, the view here may be old: the next pass decides on a fresh one.
 async fn read_again(ctx: &Context, key: &ObjectKey) {
     let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    let before = ctx.objects.job(key);
     match whole(api.get_opt(&key.name)).await {
-        Ok(Some(job)) => ctx.objects.believe(job),
+        Ok(Some(job)) => ctx.objects.believe(job, before.as_ref()),
         Ok(None) => drop(ctx.objects.remove_job(key)), // the pass forgets it when it ends
         Err(error) => tracing::debug!(error = super::error::short(&error), "cannot read the object again"),
     }
@@ -137,7 +138,7 @@ mod tests {
             "status": status,
         }));
         // As every object is kept here.
-        (*Objects::default().put_job(job.unwrap())).clone()
+        (*Objects::default().put_written(job.unwrap())).clone()
     }
 
     /// The API of a server that keeps what is sent and answers with the object as it was.

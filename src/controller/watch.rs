@@ -8,7 +8,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource as _};
 
 use super::error::chain;
 use super::objects::key_of;
@@ -30,8 +30,8 @@ pub enum Seen {
     Job(Box<DataIntegrationJob>),
     /// A job that cannot be read; says why.
     InvalidJob(ObjectKey, String),
-    /// A job was deleted.
-    JobGone(ObjectKey),
+    /// The job of that uid was deleted.
+    JobGone(ObjectKey, Option<String>),
     /// These jobs exist, no others.
     JobsListed(BTreeSet<ObjectKey>),
     /// An account, new or changed.
@@ -118,7 +118,7 @@ impl Watches {
                 Some(Seen::JobsListed(std::mem::take(&mut self.listing_jobs)))
             }
             Ok(Event::Apply(job)) => Some(readable(job)),
-            Ok(Event::Delete(job)) => Some(Seen::JobGone(key_of(&job))),
+            Ok(Event::Delete(job)) => Some(Seen::JobGone(key_of(&job), job.meta().uid.clone())),
             Err(error) => Some(Seen::Failed(Kind::Job, chain(&error))),
         }
     }

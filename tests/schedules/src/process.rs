@@ -52,7 +52,7 @@ pub struct Process {
     /// Its metrics.
     pub metrics: Metrics,
     /// The version of each object that its last write made.
-    written: Mutex<BTreeMap<(String, String), u64>>,
+    written: Mutex<BTreeMap<(String, String), (String, u64)>>,
     exchanges: AtomicU64,
     held_until: Mutex<Duration>,
 }
@@ -106,18 +106,20 @@ impl Process {
         let key = (text("/metadata/namespace"), text("/metadata/name"));
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let last = written.entry(key).or_default();
-        *last = version.max(*last);
+        *last = (text("/metadata/uid"), version.max(last.1));
     }
 
-    /// A write that was decided on a version older than that of its own last one.
-    pub(crate) fn looks_back(&self, info: &RequestInfo) -> Option<String> {
+    /// A write that was decided on a version older than that of its own last one. Of an object that is gone since, `now` being
+    /// the uid under its name, the process may have forgotten that: a list that is behind shows it once more.
+    pub(crate) fn looks_back(&self, info: &RequestInfo, now: impl FnOnce() -> Option<String>) -> Option<String> {
         let body = info.body.as_ref().filter(|_| info.subresource == "status" && !info.dry_run)?;
         let under = body.pointer("/metadata/resourceVersion").or_else(|| body.pointer("/0/value"))?;
         let under: u64 = under.as_str()?.parse().ok()?;
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = *written.get(&(info.namespace.clone(), info.name.clone()))?;
+        let (uid, last) = written.get(&(info.namespace.clone(), info.name.clone()))?;
         let (who, name) = (self.number, &info.name);
-        (under < last).then(|| format!("I4: p{who} wrote {last} of {name}, and then acts on {under}"))
+        (under < *last && now().as_ref() == Some(uid))
+            .then(|| format!("I4: p{who} wrote {last} of {name}, and then acts on {under}"))
     }
 
     fn held(&self, world: &World) -> Option<Duration> {

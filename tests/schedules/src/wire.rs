@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use api_server::{EventFate, RequestInfo, Route, Then, Verb, View, WatchInfo};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::chance::Chance;
 use crate::faults::{Fault, Kind, Place};
@@ -31,7 +31,11 @@ impl World {
         if !lease && info.verb.writes() {
             self.tell(&format!("p{} {nth}: {what} {}/{}", process.number, info.namespace, info.name));
         }
-        if let Some(wrong) = process.looks_back(info) {
+        let there = || {
+            let answer = self.ask(PEOPLE, Verb::Get, &uri(&info.namespace, &info.name), None);
+            answer.value().pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned)
+        };
+        if let Some(wrong) = process.looks_back(info, there) {
             lock(&self.notes).wrong.push(wrong);
         }
         if let Some(route) = self.in_weather(process, info) {

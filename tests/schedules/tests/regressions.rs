@@ -38,3 +38,8 @@ fn failures_that_come_quickly_are_written_six_times_a_minute() {
 fn a_process_that_stands_still_between_decision_and_commit_sends_the_copy_it_decided_on() {
     all_kept(&[81623]);
 }
+
+#[test]
+fn a_watch_that_is_behind_brings_no_object_back_from_before() {
+    all_kept(&[109_102, 109_839, 113_694, 114_998, 115_119]);
+}

@@ -203,14 +203,16 @@ async fn kube_config(config: &Config) -> Result<kube::Config, Failure> {
             (Kubeconfig::read().ok(), found)
         }
     };
-    // A proxy of the environment is for others; one that the kubeconfig names is asked for, and refused with a message.
-    let names_proxy = |file: Kubeconfig| {
-        file.clusters.into_iter().filter_map(|named| named.cluster).any(|cluster| cluster.proxy_url.is_some())
-    };
-    if !file.is_some_and(names_proxy) {
-        found.proxy_url = None;
+    // The client reads the environment's proxy, too: that is for others.
+    let proxies =
+        file.iter().flat_map(|file| &file.clusters).filter_map(|named| named.cluster.as_ref()?.proxy_url.as_ref());
+    let proxies: Vec<http::Uri> = proxies.filter_map(|url| url.parse().ok()).collect();
+    match found.proxy_url.take().filter(|proxy| proxies.contains(proxy)) {
+        Some(proxy) => {
+            Err(format!("the kubeconfig names a proxy, {proxy}, and none is supported: remove proxy-url").into())
+        }
+        None => Ok(found),
     }
-    Ok(found)
 }
 
 /// One client for all, and one with short timeouts and connections of its own for the Lease alone.

@@ -40,24 +40,34 @@ fn each_lack_is_told_in_one_line_until_nothing_is_missing() {
     assert!(operator.terminate().success());
 }
 
-#[tokio::test]
-async fn a_log_that_nobody_takes_does_not_end_it() {
-    let kubeconfig = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nowhere.yaml");
+/// The operator with a kubeconfig of that name, whose cluster is `extra` and is not there.
+fn without_a_cluster(name: &str, extra: &Value) -> Command {
+    let kubeconfig = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let mut cluster = json!({ "server": "http://127.0.0.1:9" });
+    cluster.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     let nowhere = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{ "name": "c", "cluster": { "server": "http://127.0.0.1:9" } }],
+        "clusters": [{ "name": "c", "cluster": cluster }],
         "users": [{ "name": "u", "user": { "token": "t" } }],
         "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
     });
     std::fs::write(&kubeconfig, nowhere.to_string()).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_dijob-operator"))
-        .arg("--kubeconfig")
-        .arg(&kubeconfig)
-        .arg("--listen=127.0.0.1:0")
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dijob-operator"));
+    command.arg("--kubeconfig").arg(&kubeconfig).arg("--listen=127.0.0.1:0").stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn a_proxy_that_the_kubeconfig_names_is_refused_with_what_to_do() {
+    let mut operator = without_a_cluster("proxied.yaml", &json!({ "proxy-url": "http://127.0.0.1:8" }));
+    let ended = operator.env("HTTPS_PROXY", "http://127.0.0.1:7").output().await.unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && told.contains("http://127.0.0.1:8/, and none is supported: remove"), "{told}");
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_takes_does_not_end_it() {
+    let mut child = without_a_cluster("nowhere.yaml", &json!({})).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     for _ in 0..2 {
         assert!(log.read_line(&mut String::new()).await.unwrap() > 0); // it has started, and misses the API server

@@ -9,6 +9,8 @@ mod confirm;
 mod edges;
 #[path = "decide/faults.rs"]
 mod faults;
+#[path = "decide/lawful.rs"]
+mod lawful;
 #[path = "decide/laws.rs"]
 mod laws;
 #[path = "decide/record.rs"]

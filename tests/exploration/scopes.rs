@@ -32,20 +32,8 @@ enum Kind {
     Hold,
 }
 
-/// Edits of spec and annotations.
-const ASKED: &[Edit] = &[
-    Edit::Failover,
-    Edit::Offset,
-    Edit::Force,
-    Edit::Tidy,
-    Edit::Token,
-    Edit::ForcedToken,
-    Edit::Withdraw,
-    Edit::Suspend,
-    Edit::Revert,
-    Edit::OtherJob,
-    Edit::Delete,
-];
+/// Edits of spec and annotations, and a deletion: the first of [`ALL`].
+const ASKED: &[Edit] = ALL.split_at(11).0;
 /// The edits of the largest scope.
 const FEW: &[Edit] = &[Edit::Failover, Edit::Force, Edit::Tidy, Edit::Token];
 /// Every edit there is.

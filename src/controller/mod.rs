@@ -38,7 +38,7 @@ pub use self::error::Error;
 use self::events::Events;
 use self::memory::Memory;
 use self::objects::Objects;
-use self::pass::{Requeue, ended, pass};
+use self::pass::one;
 use self::queue::{ObjectKey, Queue};
 use self::secrets::Secrets;
 use self::turns::Turns;
@@ -47,18 +47,11 @@ use crate::clock::Clock;
 use crate::dataworks::{Client as Cloud, HostRules};
 use crate::health::Health;
 use crate::lease::Role;
-use crate::plan::backoff::delay;
 use crate::plan::observed::Settings;
 use crate::telemetry::Metrics;
 
 /// The heartbeat of the loop.
 const BEAT: Duration = Duration::from_secs(1);
-/// After a conflict: long enough for the other writer's event to arrive.
-const CONFLICT: Duration = Duration::from_millis(100);
-/// A pass that takes longer is logged; it is never cut, since it may be between a call and its record.
-const SLOW_PASS: Duration = Duration::from_secs(60);
-/// With an old CRD nothing can be done until an admin applies the new one.
-const OLD_CRD: Duration = Duration::from_secs(30);
 
 /// What is needed to run; all of it is given, nothing is read from the environment.
 pub struct Parts {
@@ -345,59 +338,6 @@ impl Controller {
     }
 }
 
-/// One pass in its task: what it needs next, as a monotonic time.
-async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (ObjectKey, Option<Duration>) {
-    let began = ctx.clock.elapsed();
-    if let Some(problem) = problem {
-        if let Err(error) = invalid::tell(&ctx, &key, &problem).await {
-            tracing::warn!(%error, "cannot tell that an object is invalid");
-        }
-        return (key, Some(ctx.clock.elapsed() + invalid::AGAIN));
-    }
-    let Some(uid) = ctx.objects.uid(&key) else { return (key, None) };
-    tracing::Span::current().record("uid", &uid);
-    let result = Box::pin(pass(&ctx, &key, &uid)).await;
-    ctx.metrics.pass(ended(&result));
-    let now = ctx.clock.elapsed();
-    if now.saturating_sub(began) > SLOW_PASS {
-        tracing::warn!(seconds = now.saturating_sub(began).as_secs(), "a pass took long");
-    }
-    let failures = |change: fn(i32) -> i32| {
-        ctx.memory.update(&uid, |facts| {
-            facts.failures = change(facts.failures);
-            facts.failures
-        })
-    };
-    let next = match result {
-        Ok(requeue) => {
-            failures(|_| 0);
-            match requeue {
-                Requeue::OnChange => None,
-                Requeue::Again => Some(now),
-                Requeue::At(at) => {
-                    let wait = at.duration_since(ctx.clock.now());
-                    Some(now + Duration::try_from(wait).unwrap_or_default())
-                }
-            }
-        }
-        Err(error) if error.is_conflict() => Some(now + CONFLICT),
-        Err(error) if error.is_not_found() => None,
-        Err(error @ Error::OldCrd(_)) => {
-            tracing::error!(%error, "not ready");
-            Some(now + OLD_CRD)
-        }
-        Err(error) => {
-            let wait = delay(failures(|n| n.saturating_add(1)), ctx.clock.jitter());
-            tracing::warn!(%error, retry_in = ?wait, "a pass failed");
-            Some(now + wait)
-        }
-    };
-    if ctx.objects.uid(&key).as_ref() != Some(&uid) {
-        ctx.forget(&uid); // it went while it was passed: what the pass asked for since would be kept for ever
-    }
-    (key, next)
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
@@ -410,6 +350,7 @@ mod tests {
     use kube::client::Body;
     use serde_json::{Value, json};
 
+    use super::pass::{Requeue, pass};
     use super::*;
     use crate::dataworks::error::{Error as CloudError, Operation};
     use crate::dataworks::transport::{Sending, Transport, TransportError};

@@ -1,5 +1,6 @@
 //! The driver of one pass.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,11 +8,13 @@ use jiff::Timestamp;
 use super::Context;
 use super::error::Error;
 use super::execute::execute;
+use super::invalid;
 use super::memory::Facts;
 use super::observe::{Subject, observe, refresh};
 use super::queue::ObjectKey;
 use super::record::write_status;
 use crate::dataworks::Ran;
+use crate::plan::backoff::delay;
 use crate::plan::notice::notices;
 use crate::plan::observed::{Answer, after};
 use crate::plan::problem::Problem;
@@ -25,6 +28,13 @@ const ACTIONS: usize = 8;
 /// The Lease is renewed about this often.
 const NOT_LEADING: Duration = Duration::from_secs(1);
 
+/// After a conflict: long enough for the other writer's event to arrive.
+const CONFLICT: Duration = Duration::from_millis(100);
+/// A pass that takes longer is logged; it is never cut, since it may be between a call and its record.
+const SLOW_PASS: Duration = Duration::from_secs(60);
+/// With an old CRD nothing can be done until an admin applies the new one.
+const OLD_CRD: Duration = Duration::from_secs(30);
+
 /// When the object is passed again, apart from changes that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requeue {
@@ -36,11 +46,64 @@ pub enum Requeue {
     Again,
 }
 
+/// One pass in its task: what it needs next, as a monotonic time.
+pub async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (ObjectKey, Option<Duration>) {
+    let began = ctx.clock.elapsed();
+    if let Some(problem) = problem {
+        if let Err(error) = invalid::tell(&ctx, &key, &problem).await {
+            tracing::warn!(%error, "cannot tell that an object is invalid");
+        }
+        return (key, Some(ctx.clock.elapsed() + invalid::AGAIN));
+    }
+    let Some(uid) = ctx.objects.uid(&key) else { return (key, None) };
+    tracing::Span::current().record("uid", &uid);
+    let result = Box::pin(pass(&ctx, &key, &uid)).await;
+    ctx.metrics.pass(ended(&result));
+    let now = ctx.clock.elapsed();
+    if now.saturating_sub(began) > SLOW_PASS {
+        tracing::warn!(seconds = now.saturating_sub(began).as_secs(), "a pass took long");
+    }
+    let failures = |change: fn(i32) -> i32| {
+        ctx.memory.update(&uid, |facts| {
+            facts.failures = change(facts.failures);
+            facts.failures
+        })
+    };
+    let next = match result {
+        Ok(requeue) => {
+            failures(|_| 0);
+            match requeue {
+                Requeue::OnChange => None,
+                Requeue::Again => Some(now),
+                Requeue::At(at) => {
+                    let wait = at.duration_since(ctx.clock.now());
+                    Some(now + Duration::try_from(wait).unwrap_or_default())
+                }
+            }
+        }
+        Err(error) if error.is_conflict() => Some(now + CONFLICT),
+        Err(error) if error.is_not_found() => None,
+        Err(error @ Error::OldCrd(_)) => {
+            tracing::error!(%error, "not ready");
+            Some(now + OLD_CRD)
+        }
+        Err(error) => {
+            let wait = delay(failures(|n| n.saturating_add(1)), ctx.clock.jitter());
+            tracing::warn!(%error, retry_in = ?wait, "a pass failed");
+            Some(now + wait)
+        }
+    };
+    if ctx.objects.uid(&key).as_ref() != Some(&uid) {
+        ctx.forget(&uid); // it went while it was passed: what the pass asked for since would be kept for ever
+    }
+    (key, next)
+}
+
 /// All that is read, decided, done and recorded for the object of that uid. The only caller of [`execute`].
 ///
 /// # Errors
 /// Only if the Kubernetes API could not be read or written; whatever else is wrong is a value, and reaches status.
-pub async fn pass(ctx: &Context, key: &ObjectKey, uid: &str) -> Result<Requeue, Error> {
+pub(super) async fn pass(ctx: &Context, key: &ObjectKey, uid: &str) -> Result<Requeue, Error> {
     for action in 0..ACTIONS {
         if action > 0 && ctx.stop.is_cancelled() {
             return Ok(Requeue::OnChange); // what was begun is recorded; nothing new is begun
@@ -169,7 +232,7 @@ fn answer(answer: &Answer) -> StartOutcome {
 }
 
 /// The result of a pass, as a metric.
-pub fn ended(result: &Result<Requeue, Error>) -> Ended {
+fn ended(result: &Result<Requeue, Error>) -> Ended {
     match result {
         Ok(_) => Ended::Ok,
         Err(error) if error.is_conflict() => Ended::Conflict,

@@ -63,10 +63,16 @@ impl Facts {
         self.told.push(now);
     }
 
-    /// How long a backoff holds that could not be recorded. An answer that waits for its record is not held up by it.
+    /// How long a backoff holds that could not be recorded. What only this process knows of a start is not held up by it.
     pub fn held(&mut self, now: Duration) -> Option<Duration> {
         self.held_until.take_if(|until| *until <= now);
-        self.held_until.filter(|_| self.unrecorded.is_none()).map(|until| until.saturating_sub(now))
+        self.held_until.filter(|_| !self.is_open()).map(|until| until.saturating_sub(now))
+    }
+
+    /// Something of a start is known here and waits for its record: an answer, or that an intent was never sent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.unrecorded.is_some() || !self.never_sent.is_empty()
     }
 }
 

@@ -8,6 +8,7 @@
 //! 3. The loop's heartbeat is independent of the API server, of leadership and of the number of objects.
 
 mod crd;
+mod ending;
 mod error;
 mod events;
 mod execute;
@@ -132,7 +133,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         leads: false,
     };
     controller.work(&stop).await;
-    controller.drain().await;
+    controller.end().await;
     drop(controller);
     // Events of the last passes leave, but nobody waits long for them.
     if tokio::time::timeout(Duration::from_secs(2), publisher).await.is_err() {
@@ -182,14 +183,6 @@ impl Controller {
                 () = ctx.turns.changed.notified() => next_turn = self.turns(),
                 () = tokio::time::sleep_until(wake) => next_turn = self.turns(),
             }
-        }
-    }
-
-    /// Passes under way may be between a call and its record: they end.
-    async fn drain(&mut self) {
-        while let Some(ended) = self.running.join_next().await {
-            self.ended(ended);
-            self.ctx.health.beat();
         }
     }
 

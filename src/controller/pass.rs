@@ -127,6 +127,9 @@ pub(super) async fn pass(ctx: &Context, key: &ObjectKey, uid: &str) -> Result<Re
         }
         tracing::debug!(action = ?plan.action, stance = ?plan.stance, "decided");
         let outward = matches!(plan.action, Action::TakeTurn(_) | Action::Look(_) | Action::Start(_));
+        if outward && ctx.stop.is_cancelled() {
+            return Ok(Requeue::OnChange);
+        }
         if outward && !ctx.role.borrow().outlasts(ctx.clock.elapsed(), ctx.time_to_send) {
             // Before the intent, not only after it: a leader about to be deposed leaves no record for the next one.
             return Ok(Requeue::At(after(ctx.clock.now(), NOT_LEADING)));

@@ -104,15 +104,19 @@ async fn replace(
     api.patch_status(&job.name_any(), &how, &Patch::<()>::Json(patch)).await
 }
 
-/// After a write that failed, the view here may be old: the next pass decides on a fresh one.
-async fn read_again(ctx: &Context, key: &ObjectKey) {
+/// After a write that failed, the view here may be old: the next pass decides on a fresh one. Says whether it could be read.
+pub async fn read_again(ctx: &Context, key: &ObjectKey) -> bool {
     let api: Api<DataIntegrationJob> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let before = ctx.objects.job(key);
     match whole(api.get_opt(&key.name)).await {
         Ok(Some(job)) => ctx.objects.believe(job, before.as_ref()),
         Ok(None) => drop(ctx.objects.remove_job(key)), // the pass forgets it when it ends
-        Err(error) => tracing::debug!(error = super::error::short(&error), "cannot read the object again"),
+        Err(error) => {
+            tracing::debug!(error = super::error::short(&error), "cannot read the object again");
+            return false;
+        }
     }
+    true
 }
 
 #[cfg(test)]

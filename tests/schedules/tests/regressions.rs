@@ -43,3 +43,13 @@ fn a_process_that_stands_still_between_decision_and_commit_sends_the_copy_it_dec
 fn a_watch_that_is_behind_brings_no_object_back_from_before() {
     all_kept(&[109_102, 109_839, 113_694, 114_998, 115_119]);
 }
+
+#[test]
+fn a_process_asked_to_end_says_of_an_intent_that_it_was_never_sent() {
+    all_kept(&[10_999]);
+}
+
+#[test]
+fn a_process_that_ends_is_alive_until_it_has() {
+    all_kept(&[9_270, 13_079]);
+}

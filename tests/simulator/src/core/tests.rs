@@ -11,6 +11,11 @@ use super::switches::{Denial, Failures, Fault, Neighbour, NonceScope, Permission
 use super::throttle::{DayTurn, Limits, Rate, Window};
 use super::*;
 
+#[path = "delivery_tests.rs"]
+mod delivery;
+#[path = "quota_tests.rs"]
+mod quota;
+
 const JOB: i64 = 11_743;
 
 fn at(seconds: i64) -> Timestamp {
@@ -202,59 +207,6 @@ fn a_nonce_is_refused_for_a_quarter_of_an_hour_per_key() {
 }
 
 #[test]
-fn a_throttled_call_burns_its_nonce_only_if_so_switched() {
-    for (throttled_burns_nonce, expected) in [(false, "ok"), (true, "SignatureNonceUsed 400")] {
-        let switches = Switches { throttled_burns_nonce, limits: Limits::basic(), ..Switches::default() };
-        let mut cloud = cloud(switches);
-        for n in 0..5 {
-            assert_eq!(code(&mut cloud, at(0), &read(&n, at(0))), "ok");
-        }
-        assert_eq!(code(&mut cloud, at(0), &start("s", at(0))), "Throttling.Api 429");
-        assert_eq!(code(&mut cloud, at(1), &start("s", at(0))), expected);
-
-        let injected = Behaviour::error(Refusal::of("Throttling.System"));
-        cloud.switches.faults = vec![Fault { calls: Some(1), behaviour: injected, ..Fault::default() }];
-        assert_eq!(code(&mut cloud, at(5), &start("t", at(5))), "Throttling.System 429");
-        assert_eq!(code(&mut cloud, at(6), &start("t", at(5))), expected);
-    }
-}
-
-#[test]
-fn a_refusal_by_the_window_names_the_wait() {
-    let mut cloud =
-        cloud(Switches { limits: Limits { window: Window::SlidingLog, ..Limits::basic() }, ..Switches::default() });
-    for n in 0..5 {
-        assert_eq!(code(&mut cloud, at(0), &read(&n, at(0))), "ok");
-    }
-    let now = at(0) + SignedDuration::from_millis(300);
-    let refused = reply(&mut cloud, now, read("late", at(0)).request());
-    assert_eq!((refused.status, refused.header("x-acs-retry-after")), (429, Some("700")));
-    cloud.switches.limits.hint = Hint::Header { name: "x-acs-retry-after".to_owned(), value: "soon".to_owned() };
-    let refused = reply(&mut cloud, now, read("later", at(0)).request());
-    assert_eq!(refused.header("x-acs-retry-after"), Some("soon"));
-}
-
-#[test]
-fn the_day_counts_failed_calls_and_turns_at_midnight_of_utc_plus_8() {
-    let mut cloud = cloud(Switches { limits: Limits::basic(), ..Switches::default() });
-    let midnight: Timestamp = "2026-01-02T16:00:00Z".parse().unwrap();
-    let noon = midnight - SignedDuration::from_hours(12);
-    let unknown = |n: i64| read(&n, noon).with(|call| call.body = "DIJobId=5".to_owned());
-    for n in 0..100 {
-        let now = noon + SignedDuration::from_secs(n);
-        assert_eq!(code(&mut cloud, now, &unknown(n)), "500130 404");
-    }
-    let last = midnight - SignedDuration::from_secs(1);
-    let refused = reply(&mut cloud, last, read("a", last).request());
-    assert_eq!(code_of(&refused), "Throttling.User 429");
-    assert!(body(&refused)["Message"].as_str().unwrap().contains("daily limit is exceeded"));
-    assert_eq!(refused.header("x-acs-retry-after"), None);
-    assert_eq!(code(&mut cloud, last, &read("b", last).with(|call| call.key = "key2")), "Throttling.User 429");
-    assert_eq!(code(&mut cloud, midnight, &read("c", midnight)), "ok");
-    assert_eq!(cloud.ledger().entries().last().unwrap().day_count, Some(1));
-}
-
-#[test]
 fn a_server_whose_clock_is_wrong_says_so_in_its_date_and_judges_by_it() {
     let mut cloud = cloud(Switches { clock_offset: minutes(60), ..Switches::default() });
     let refused = reply(&mut cloud, at(0), start("a", at(0)).request());
@@ -278,80 +230,6 @@ fn permissions_can_leave_starts_alone() {
         assert_eq!(code(&mut cloud, at(0), &call("ListDIJobs", "b", at(0))), of_list);
         assert_eq!(code(&mut cloud, at(0), &start("c", at(0))), "ok");
     }
-}
-
-/// The first start under this behaviour: what left, the verdict, the executions.
-fn first_start(behaviour: Behaviour) -> (Outgoing, Verdict, usize) {
-    let mut cloud = cloud(Switches::default());
-    cloud.switches.faults = vec![Fault { calls: Some(1), behaviour, ..Fault::default() }];
-    let outgoing = cloud.receive(at(0), start("n", at(0)).request()).outgoing;
-    let verdict = cloud.ledger().entries().first().unwrap().verdict.clone();
-    (outgoing, verdict, cloud.ledger().executions(JOB).len())
-}
-
-#[test]
-fn what_is_executed_and_what_is_answered_are_two_things() {
-    let internal = || Refusal::of("InternalError.System");
-    let refused = || Verdict::Refused { code: "InternalError.System".to_owned(), status: 500 };
-    let (outgoing, verdict, executions) = first_start(Behaviour::error(internal()));
-    assert!(matches!(outgoing, Outgoing::Reply(reply) if reply.status == 500));
-    assert_eq!((verdict, executions), (refused(), 0));
-    let (outgoing, verdict, executions) = first_start(Behaviour::executed_error(internal()));
-    assert!(matches!(outgoing, Outgoing::Reply(reply) if reply.status == 500));
-    assert_eq!((verdict, executions), (refused(), 1));
-    let rows = [
-        (Behaviour::lost_answer(), Outgoing::Drop, Verdict::Accepted, 1),
-        (Behaviour::swallowed(), Outgoing::Drop, Verdict::Accepted, 0),
-        (Behaviour::lost_request(), Outgoing::Drop, Verdict::Underway, 0),
-        (Behaviour::hang_before(), Outgoing::Hang, Verdict::Accepted, 0),
-        (Behaviour::hang_after(), Outgoing::Hang, Verdict::Accepted, 1),
-    ];
-    for (behaviour, outgoing, verdict, executions) in rows {
-        assert_eq!(first_start(behaviour.clone()), (outgoing, verdict, executions), "{behaviour:?}");
-    }
-    let (outgoing, verdict, executions) = first_start(Behaviour::odd(Oddity::Malformed));
-    assert!(
-        matches!(outgoing, Outgoing::Reply(reply) if reply.status == 200 && serde_json::from_slice::<Value>(&reply.body).is_err())
-    );
-    assert_eq!((verdict, executions), (Verdict::Accepted, 1));
-}
-
-#[test]
-fn a_late_execution_burns_the_nonce_at_once_and_starts_the_job_later() {
-    let mut cloud = cloud(Switches::default());
-    cloud.switches.faults =
-        vec![Fault { calls: Some(1), behaviour: Behaviour::late_execution(minutes(5)), ..Fault::default() }];
-    assert_eq!(code(&mut cloud, at(0), &start("n", at(0))), "ok");
-    assert_eq!(code(&mut cloud, at(60), &start("n", at(0))), "SignatureNonceUsed 400");
-    assert_eq!((cloud.ledger().executions(JOB).len(), cloud.next_due()), (0, Some(at(300))));
-    cloud.advance(at(9000));
-    assert_eq!(cloud.ledger().executions(JOB).iter().map(|execution| execution.at).collect::<Vec<_>>(), [at(300)]);
-    assert_eq!(cloud.job(JOB).unwrap().started_time, Some(at(300).as_second()));
-}
-
-#[test]
-fn an_old_copy_that_arrives_after_its_resend_is_refused_for_its_nonce() {
-    let late = |delay| Fault { calls: Some(1), behaviour: Behaviour::late_arrival(delay), ..Fault::default() };
-    let mut resent = cloud(Switches::default());
-    resent.switches.faults = vec![late(minutes(5))];
-    assert_eq!(resent.receive(at(0), start("n", at(0)).request()).outgoing, Outgoing::Drop);
-    assert_eq!(code(&mut resent, at(60), &start("n", at(0))), "ok");
-    resent.advance(at(9000));
-    let verdicts: Vec<_> = resent.ledger().entries().iter().map(|entry| entry.verdict.clone()).collect();
-    let used = Verdict::Refused { code: "SignatureNonceUsed".to_owned(), status: 400 };
-    assert_eq!(verdicts, [used, Verdict::Accepted]);
-    assert_eq!(resent.ledger().executions(JOB).len(), 1);
-
-    let mut alone = cloud(Switches::default());
-    alone.switches.faults = vec![late(minutes(5)), late(minutes(16))];
-    for nonce in ["a", "b"] {
-        alone.receive(at(0), start(nonce, at(0)).request());
-    }
-    alone.advance(at(9000));
-    let expired = Verdict::Refused { code: "InvalidTimeStamp.Expired".to_owned(), status: 400 };
-    let verdicts: Vec<_> = alone.ledger().entries().iter().map(|entry| entry.verdict.clone()).collect();
-    assert_eq!(verdicts, [Verdict::Accepted, expired]);
-    assert_eq!(alone.ledger().executions(JOB).iter().map(|execution| execution.at).collect::<Vec<_>>(), [at(300)]);
 }
 
 #[test]
@@ -429,84 +307,6 @@ fn the_ledger_keeps_no_secret() {
 }
 
 #[test]
-fn a_neighbour_draws_on_the_quota_as_time_passes_and_however_it_is_looked_at() {
-    let neighbour = Neighbour { account: Some("main".to_owned()), reads_per_second: 3, writes_per_second: 1 };
-    let run = |steps: &[i64]| {
-        let limits = Limits { rate: Rate::Total(5), ..Limits::enterprise() };
-        let mut cloud = cloud(Switches { limits, ..Switches::default() });
-        cloud.switches.neighbour = Some(neighbour.clone());
-        cloud.advance(at(0));
-        for step in steps {
-            cloud.advance(at(*step));
-        }
-        // Late in the second, all four calls of the neighbour are before ours.
-        let now = at(10) + SignedDuration::from_millis(999);
-        let codes = [0, 1].map(|n| code(&mut cloud, now, &read(&n, at(10))));
-        (codes, cloud.ledger().neighbour("main"), cloud.ledger().neighbours().len(), cloud.ledger().entries().to_vec())
-    };
-    let (codes, drawn, accounts, entries) = run(&[]);
-    assert_eq!(codes, ["ok", "Throttling.Api 429"]);
-    assert_eq!((drawn.calls, drawn.refused, accounts), (42, 0, 1));
-    assert_eq!(entries[0].day_count, Some(43));
-    let small: Vec<i64> = (1..=10).collect();
-    assert_eq!(run(&small), (codes, drawn, accounts, entries));
-}
-
-#[test]
-fn a_neighbour_is_refused_what_we_took_before_it() {
-    let limits = Limits { rate: Rate::Total(5), ..Limits::enterprise() };
-    let neighbour = Neighbour { reads_per_second: 5, ..Neighbour::default() };
-    let mut cloud = cloud(Switches { limits, ..Switches::default() });
-    cloud.switches.neighbour = Some(neighbour);
-    for n in 0..3 {
-        assert_eq!(code(&mut cloud, at(0), &read(&n, at(0))), "ok");
-    }
-    // Five calls at 0.2 s to 1.0 s: two of the four in our second pass, and the first of the next.
-    cloud.advance(at(1));
-    assert_eq!((cloud.ledger().neighbour("main").calls, cloud.ledger().neighbour("main").refused), (5, 2));
-    assert_eq!((cloud.ledger().neighbour("other").calls, cloud.ledger().neighbour("other").refused), (5, 0));
-}
-
-#[test]
-fn the_network_can_deliver_the_same_bytes_twice() {
-    let twice = |nonce_memory| {
-        let mut cloud = cloud(Switches { nonce_memory, ..Switches::default() });
-        cloud.switches.rules.start_on_running = StartOnRunning::Restart;
-        let behaviour = Behaviour::doubled(minutes(2));
-        cloud.switches.faults = vec![Fault { calls: Some(1), behaviour, ..Fault::default() }];
-        assert_eq!(code(&mut cloud, at(0), &start("n", at(0))), "ok");
-        cloud.advance(at(900));
-        let copies: Vec<_> = cloud.ledger().starts(JOB).map(|entry| (entry.copy_of, entry.last_byte)).collect();
-        assert_eq!(copies, [(None, at(0)), (Some(0), at(120))]);
-        assert_eq!(cloud.ledger().entries()[1].answer, Fate::Dropped);
-        cloud.ledger().executions(JOB).len()
-    };
-    assert_eq!((twice(Some(minutes(15))), twice(None)), (1, 2));
-}
-
-#[test]
-fn a_start_whose_answer_is_lost_is_carried_out_when_the_switch_says() {
-    let run = |seed: u64, execution_when_lost, behaviour| {
-        let mut cloud = Cloud::new(Switches { execution_when_lost, ..Switches::default() }, seed);
-        cloud.put_key("key", Key { account: "main".to_owned(), secret: "secret of key".to_owned() });
-        cloud.put_job(at(-60), JOB, &JobPatch::default());
-        cloud.switches.faults = vec![Fault { calls: Some(1), behaviour, ..Fault::default() }];
-        cloud.receive(at(0), start("n", at(0)).request());
-        cloud.advance(at(3600));
-        cloud.ledger().executions(JOB).first().map(|execution| execution.at.duration_since(at(0)))
-    };
-    assert_eq!(run(7, When::Now, Behaviour::lost_answer()), Some(SignedDuration::ZERO));
-    assert_eq!(run(7, When::Never, Behaviour::hang_after()), None);
-    assert_eq!(run(7, When::Never, Behaviour::default()), Some(SignedDuration::ZERO), "the answer is not lost");
-    assert_eq!(run(7, When::Now, Behaviour::swallowed()), None, "the fault itself says when");
-    let within = When::Within(minutes(20));
-    let delays: Vec<_> = (0..50).map(|seed| run(seed, within, Behaviour::lost_answer()).unwrap()).collect();
-    assert!(delays.iter().all(|delay| *delay <= minutes(20)), "{delays:?}");
-    assert!(delays.iter().any(|delay| *delay < minutes(4)) && delays.iter().any(|delay| *delay > minutes(16)));
-    assert_eq!(run(3, within, Behaviour::lost_answer()), Some(delays[3]), "the same seed, the same delay");
-}
-
-#[test]
 fn failures_of_dataworks_itself_look_as_switched_and_those_of_the_gateway_do_not() {
     let rows = [
         (Failures::ByStatus, None, "500130 404"),
@@ -525,16 +325,6 @@ fn failures_of_dataworks_itself_look_as_switched_and_those_of_the_gateway_do_not
         let stranger = read("c", at(0)).with(|call| call.key = "nobody");
         assert_eq!(code(&mut cloud, at(0), &stranger), "InvalidAccessKeyId.NotFound 404");
     }
-}
-
-#[test]
-fn a_rolling_day_opens_as_its_calls_grow_old() {
-    let limits = Limits { per_day: Some(2), day_turn: DayTurn::Rolling, ..Limits::unlimited() };
-    let mut cloud = cloud(Switches { limits, ..Switches::default() });
-    let day = 86_400;
-    let codes = [0, 3600, 7200, day - 1, day + 7200].map(|t| code(&mut cloud, at(t), &read(&t, at(t))));
-    // Refused calls count too: at the end those of the hours 1 and 2 and a second ago have left or stayed.
-    assert_eq!(codes, ["ok", "ok", "Throttling.User 429", "Throttling.User 429", "ok"]);
 }
 
 #[test]

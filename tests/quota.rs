@@ -455,6 +455,11 @@ fn calls_under_way_at_midnight_count_for_both_days() {
     assert_eq!(governor.usage(next).used_today, 3, "all but the one that is done");
 }
 
+fn one_start(governor: &mut Governor, now: Moment) -> PermitId {
+    governor.ask(waiter("a/1"), Lane::Start, now);
+    governor.grants(now)[0].permit
+}
+
 #[test]
 fn a_permit_given_back_costs_neither_its_slot_nor_the_day() {
     let mut governor = Governor::new(Limits::shared(5.0, Some(2)));
@@ -479,6 +484,28 @@ fn a_call_that_was_sent_cannot_be_given_back() {
     assert!(governor.sent(permit, now));
     governor.give_back(permit, now);
     assert_eq!(governor.usage(now).left_today, Some(1));
+}
+
+#[test]
+fn a_permit_taken_back_cannot_be_given_back() {
+    let mut governor = Governor::new(enterprise());
+    let permit = one_start(&mut governor, moment(Duration::ZERO));
+    let end = moment(seconds(20.0));
+    assert_eq!(governor.grants(end), []);
+    governor.give_back(permit, end);
+    assert_eq!(governor.usage(end).used_today, 1, "whoever held it may have called");
+}
+
+#[test]
+fn a_call_answered_at_midnight_was_of_the_day_before() {
+    let mut governor = Governor::new(enterprise());
+    let at = |mono, wall: &str| Moment { mono: seconds(mono), wall: wall.parse().unwrap() };
+    let permit = one_start(&mut governor, at(1.0, "2026-11-24T15:59:59.9Z"));
+    assert!(governor.sent(permit, at(1.0, "2026-11-24T15:59:59.9Z")));
+    let midnight = at(1.1, "2026-11-24T16:00:00Z");
+    governor.done(permit, midnight);
+    assert_eq!(governor.grants(midnight), []);
+    assert_eq!(governor.usage(midnight).used_today, 0);
 }
 
 #[test]
@@ -666,6 +693,19 @@ fn looks_are_withheld_while_five_seconds_of_starts_wait() {
 }
 
 #[test]
+fn looks_are_not_withheld_while_just_five_seconds_of_starts_wait() {
+    // One start a second, of which the first is granted at once.
+    for (starts, looks) in [(6, 1), (7, 0)] {
+        let mut governor = Governor::new(Limits::split(50.0, 1.0 / 0.97));
+        let now = moment(SECOND);
+        (0..starts).for_each(|n| governor.ask(waiter(&format!("a/{n}")), Lane::Start, now));
+        governor.ask(waiter("a/look"), Lane::Look, now);
+        let grants = governor.grants(now);
+        assert_eq!(grants.iter().filter(|grant| grant.lane == Lane::Look).count(), looks, "{starts}");
+    }
+}
+
+#[test]
 fn reads_and_writes_of_a_shared_budget_take_one_pace() {
     let mut governor = Governor::new(standard());
     let now = moment(Duration::ZERO);
@@ -686,6 +726,28 @@ fn idle_time_saves_up_nothing() {
         assert_eq!(governor.next_at(moment(seconds(at))), Some(seconds(at) + seconds(1.0 / 4.85)));
         (0..3).for_each(|n| governor.leave(&format!("a/{n}")));
     }
+}
+
+#[test]
+fn the_first_of_an_idle_budget_begins_a_new_schedule() {
+    let at = seconds(100.0);
+    let mut governor = Governor::new(standard());
+    governor.ask(waiter("a/0"), Lane::Start, moment(at));
+    assert_eq!(governor.grants(moment(at)).len(), 1);
+    governor.ask(waiter("a/1"), Lane::Start, moment(at));
+    assert_eq!(governor.next_at(moment(at)), Some(at + seconds(1.0 / 4.85)), "idle time gave a second call at once");
+}
+
+#[test]
+fn whoever_joins_a_queue_costs_it_no_pace() {
+    let (first, late) = (seconds(1.0), seconds(1.0 + 1.5 / 4.85));
+    let mut governor = Governor::new(standard());
+    (0..2).for_each(|n| governor.ask(waiter(&format!("a/{n}")), Lane::Start, moment(first)));
+    assert_eq!(governor.grants(moment(first)).len(), 1);
+    governor.ask(waiter("a/2"), Lane::Start, moment(late));
+    assert_eq!(governor.grants(moment(late)).len(), 1);
+    let next = governor.next_at(moment(late)).unwrap();
+    assert!(next.abs_diff(first + seconds(2.0 / 4.85)) < Duration::from_nanos(10), "{next:?}");
 }
 
 #[test]

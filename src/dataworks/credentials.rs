@@ -133,6 +133,20 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_parts_are_taken() {
+        let (long, long_token) = ("x".repeat(256), "x".repeat(8 * 1024));
+        assert!(AccessKey::new(&long, &long, Some(&long_token)).is_ok());
+    }
+
+    #[test]
+    fn a_problem_names_the_part() {
+        let told = |part| KeyProblem::Empty(part).to_string();
+        assert_eq!(told(KeyPart::Id), "the access key id is empty");
+        assert_eq!(told(KeyPart::Secret), "the access key secret is empty");
+        assert_eq!(told(KeyPart::SecurityToken), "the security token is empty");
+    }
+
+    #[test]
     fn a_key_and_its_problems_print_nothing_of_it() {
         let key = AccessKey::new("canary-id", "canary-secret", Some("canary-token")).unwrap();
         assert_eq!(format!("{key:?}"), "AccessKey { .. }");

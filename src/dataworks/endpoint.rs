@@ -345,6 +345,22 @@ mod tests {
     }
 
     #[test]
+    fn a_host_name_has_at_most_253_characters() {
+        let label = "a".repeat(63);
+        for (last, problem) in [(61, None), (62, Some(EndpointProblem::Malformed))] {
+            let name = format!("{label}.{label}.{label}.{}", "a".repeat(last));
+            let parsed = Endpoint::parse(&format!("https://{name}"), &rules(false, &[&name]));
+            assert_eq!(parsed.err(), problem, "{}", name.len());
+        }
+    }
+
+    #[test]
+    fn an_endpoint_prints_as_its_origin() {
+        let endpoint = Endpoint::of_region("cn-shanghai").unwrap();
+        assert_eq!(format!("{endpoint:?}"), r#"Endpoint("https://dataworks.cn-shanghai.aliyuncs.com")"#);
+    }
+
+    #[test]
     fn loopback_is_allowed_by_its_flag_alone() {
         for (url, origin) in [
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),

@@ -368,6 +368,14 @@ fn a_look_from_before_our_own_call_is_not_told() {
 }
 
 #[test]
+fn a_look_of_the_very_instant_of_our_call_says_nothing_of_it() {
+    let at =
+        |looked| unresolved(ordinary(40), 40).looked(looked, saw("Running", Some(200))).turn(Turn::Held(Lane::Look));
+    assert_eq!(decide(&at(39), now()).action, Action::Settle(Verdict::Confirmed));
+    assert_eq!(decide(&at(40), now()), look(closing_at(40)));
+}
+
+#[test]
 fn a_record_of_a_newer_protocol_keeps_its_conditions() {
     let seen = stored(&observed().settled().cloud("Running", Some(200)), &Outcome::Done);
     let foreign = seen.with(|o| o.record.pending_start = Some(PendingStart { protocol: 2, ..ordinary(10) }));

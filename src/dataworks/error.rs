@@ -341,12 +341,16 @@ mod tests {
             ("Unheard", "", 429, Throttled),
             ("Throttling.User", "The daily limit of API calls is exceeded", 429, DailyLimit),
             ("Unheard", "Exceeded the daily quota", 400, DailyLimit),
+            ("Unheard", "More than 100 calls per day: the limit", 400, DailyLimit),
+            ("Unheard", "The quota of rows is exceeded", 400, Invalid),
+            ("Unheard", "The daily job is missing", 400, Invalid),
             ("ServiceUnavailable", "", 503, Server),
             ("ServiceUnavailableTemporary", "", 503, Server),
             ("InternalError", "", 500, Server),
             ("InternalError.System", "", 500, Server),
             ("InternalError.System", "the daily limit", 500, Server),
             ("UnknownError", "", 500, Server),
+            ("UnknownError", "", 400, Server),
             ("Unheard", "", 502, Server),
             ("InternalError.UserId.Missing", "", 500, CallerUnknown),
             ("SignatureNonceUsed", "", 400, NonceUsed),
@@ -404,6 +408,13 @@ mod tests {
 
     fn refused(status: u16, body: &str) -> Error {
         Error::refused(Operation::StartDiJob, status, &Answer::parse(body.as_bytes()).unwrap(), None)
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_keeps_its_beginning() {
+        assert_eq!(safe_text(&"a".repeat(1024)), "a".repeat(1024));
+        assert_eq!(safe_text(&"a".repeat(1025)), "a".repeat(1021) + "…");
+        assert_eq!(safe_text(&"数".repeat(400)), "数".repeat(340) + "…", "whole characters: 1,023 bytes");
     }
 
     #[test]

@@ -347,8 +347,10 @@ mod tests {
     async fn a_hint_is_kept_and_makes_nothing_throttled() {
         for (status, kind) in [(500, ErrorKind::Server), (429, ErrorKind::Throttled)] {
             let headers = vec![("x-acs-retry-after", "1500"), ("X-RateLimit-User", "Limit:5,TimeLeft:2000")];
-            let error = failed(start(Canned { headers, ..canned(status, "{}") }).await);
-            assert_eq!((error.kind, error.wait), (kind, Some(Duration::from_secs(2))));
+            for body in ["{}", "slow down"] {
+                let error = failed(start(Canned { headers: headers.clone(), ..canned(status, body) }).await);
+                assert_eq!((error.kind, error.wait), (kind, Some(Duration::from_secs(2))), "{body}");
+            }
         }
     }
 

@@ -450,3 +450,22 @@ fn a_look_that_succeeds_ends_the_failures_of_looks_alone() {
     assert_eq!(after_look(Operation::GetDiJob), (false, 0));
     assert_eq!(after_look(Operation::StartDiJob), (true, 2));
 }
+
+#[test]
+fn after_an_unknown_outcome_only_a_return_to_the_inputs_before_starts_nothing() {
+    let edited = |start_time: Option<i64>| {
+        let seen = observed().start_time(7).settled().called(3600).cloud(STOPPED, Some(100)).with(|o| {
+            o.object.generation += 1;
+            let settings = start_time.map(|at| RealtimeStartSettings { start_time: Some(at), failover_settings: None });
+            o.spec.realtime_start_settings = settings;
+            o.record.last_start.as_mut().unwrap().outcome = "Unknown".to_owned();
+            let before = RealtimeStartSettings { start_time: Some(5), failover_settings: None };
+            let applied = o.record.applied.as_mut().unwrap();
+            applied.uncertain = true;
+            applied.previous = Some(StartInputs { realtime_start_settings: Some(before), force_to_rerun: false });
+        });
+        start_of(&seen).is_some()
+    };
+    assert!(!edited(Some(5)), "as it was before the start whose outcome is not known");
+    assert!(edited(Some(9)));
+}

@@ -349,7 +349,20 @@ mod tests {
     async fn a_refused_connection_never_left() {
         let (listener, origin) = listen().await;
         drop(listener);
-        assert_never_left(transport().send(request(&origin)).await);
+        let result = transport().send(request(&origin)).await;
+        assert!(matches!(&result, Err(error) if error.to_string().contains("Connection refused")), "{result:?}");
+        assert_never_left(result);
+    }
+
+    #[tokio::test]
+    async fn the_time_to_write_comes_on_top_of_the_time_to_connect() {
+        let (listener, origin) = listen().await;
+        let mut transport = transport();
+        let hour = Duration::from_secs(3600);
+        transport.timeouts = Timeouts { connect: Duration::ZERO, write: hour, ..Timeouts::default() };
+        let raw = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        let (result, _) = tokio::join!(transport.send(request(&origin)), answer(&listener, raw));
+        assert!(result.is_ok(), "{result:?}");
     }
 
     #[tokio::test]
@@ -433,7 +446,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_of_one_mebibyte_still_fits() {
-        for (length, fits) in [(LARGEST_BODY, true), (LARGEST_BODY + 1, false)] {
+        for (length, fits) in [(1_048_576, true), (1_048_577, false)] {
             let (listener, origin) = listen().await;
             let transport = transport();
             let serve = async {

@@ -102,6 +102,21 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_was_surely_refused_counts_only_as_a_resend() {
+        let made = |attempt: i64, may_have_run: bool| {
+            let mut call = LastCall { at: Some(at(10)), of: None, own: false };
+            let record = pending("a", attempt).pending_start;
+            record.iter().for_each(|record| call.made(record, may_have_run, at(100)));
+            call
+        };
+        let of = |attempt| Some(("a".to_owned(), attempt));
+        assert_eq!(made(1, true), LastCall { at: Some(at(100)), of: of(1), own: true });
+        assert_eq!(made(1, false), LastCall { at: Some(at(10)), of: None, own: false });
+        let resend = LastCall { at: Some(at(10)), of: of(2), own: true };
+        assert_eq!(made(2, false), resend, "the copy before may still run, and its time counts");
+    }
+
+    #[test]
     fn our_own_call_keeps_its_time() {
         let of = Some(("a".to_owned(), 2));
         let mut call = LastCall { at: Some(at(10)), of, own: true };

@@ -167,6 +167,16 @@ mod tests {
     }
 
     #[test]
+    fn the_front_is_a_place_of_its_own() {
+        let (mut queue, places) = queue("a1 a2");
+        let (namespace, first, _) = places.first().unwrap();
+        let front = queue.push_front(namespace, Arc::from("a0"));
+        assert_eq!((queue.ahead_of(namespace, front), queue.ahead_of(namespace, *first)), (0, 1));
+        queue.remove(namespace, front);
+        assert_eq!(order(queue), "a1 a2");
+    }
+
+    #[test]
     fn whoever_leaves_delays_nobody() {
         let (mut queue, places) = queue("a1 a2 a3 b1 c1");
         for gone in [1, 3] {

@@ -4,6 +4,7 @@ use dijob_operator::api::{Applied, FailoverSettings, LastError, RealtimeStartSet
 use dijob_operator::plan::backoff::delay;
 use dijob_operator::plan::inputs::{Change, change};
 use dijob_operator::plan::observed::JobRef;
+use dijob_operator::plan::problem::read_is_refused;
 use dijob_operator::plan::trigger::{is_token, requested_tokens};
 
 use super::*;
@@ -468,4 +469,25 @@ fn after_an_unknown_outcome_only_a_return_to_the_inputs_before_starts_nothing() 
     };
     assert!(!edited(Some(5)), "as it was before the start whose outcome is not known");
     assert!(edited(Some(9)));
+}
+
+#[test]
+fn a_look_is_refused_for_good_by_what_a_start_does_not_need() {
+    let refused = |kind, status| read_is_refused(&look_failed(kind, "x", status));
+    for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
+        assert!(refused(kind, 403));
+    }
+    for kind in [
+        ErrorKind::Throttled,
+        ErrorKind::DailyLimit,
+        ErrorKind::Expired,
+        ErrorKind::ClockSkew,
+        ErrorKind::NotFound,
+        ErrorKind::NonceUsed,
+        ErrorKind::CallerUnknown,
+    ] {
+        assert!(!refused(kind, 403), "{kind:?}");
+    }
+    let pages = [399, 400, 499, 500].map(|status| refused(ErrorKind::Server, status));
+    assert_eq!(pages, [false, true, true, false], "a page of a gateway that knows no looks, or a failure");
 }

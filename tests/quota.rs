@@ -648,6 +648,17 @@ fn the_expected_wait_comes_true() {
 // ---- lanes
 
 #[test]
+fn only_those_who_draw_on_the_same_limit_stand_before_one() {
+    for (limits, position) in [(enterprise(), 0), (standard(), 3)] {
+        let mut governor = Governor::new(limits);
+        let now = moment(SECOND);
+        (0..3).for_each(|n| governor.ask(waiter(&format!("a/{n}")), Lane::Start, now));
+        governor.ask(waiter("b/look"), Lane::Look, now);
+        assert_eq!(governor.standing("b/look", now).unwrap().position, position);
+    }
+}
+
+#[test]
 fn starts_go_before_looks_and_looks_before_sweeps() {
     let mut world = World::new(standard(), Cloud::new(5, Window::Fixed(Duration::ZERO)), CALM, 1);
     for n in 0..20 {

@@ -14,7 +14,8 @@
 //! 2. A dropped connection is closed and a hanging one is silent at the socket itself.
 //! 3. No secret in any answer of `/_sim/`, in the ledger or in a log line.
 //!
-//! Known so far: version 2020-05-18, signature V1, `StartDIJob` and `GetDIJob`. Any other action is refused.
+//! Known so far: versions 2020-05-18 and 2024-05-18, signatures V1 and ACS3, `StartDIJob` and `GetDIJob`. Any other
+//! action is refused.
 
 mod admin;
 pub mod core;
@@ -22,13 +23,15 @@ mod server;
 mod simulator;
 
 pub use crate::core::answer::{Hint, Oddity, Refusal};
+pub use crate::core::call::{ApiVersion, SignatureKind};
 pub use crate::core::gateway::Key;
 pub use crate::core::jobs::{
     Console, Course, Effect, ForcedRerun, Job, JobPatch, JobRules, JobStatus, StartOnRunning, StartedTime,
 };
 pub use crate::core::ledger::{ByHand, Drawn, Entry, Execution, Fate, Ledger, Verdict};
 pub use crate::core::switches::{
-    Behaviour, Denial, Failures, Fault, Neighbour, NonceScope, Permissions, Response, Switches, When,
+    Behaviour, Denial, Failures, Fault, Form2024, Neighbour, NonceScope, Permissions, Response, Switches, VersionQuota,
+    When,
 };
 pub use crate::core::throttle::{DayTurn, Limits, Rate, Window};
 pub use crate::simulator::{ACCOUNT, Settings, Simulator};

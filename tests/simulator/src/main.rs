@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use simulator::{Entry, Limits, Settings, Simulator, Switches, Verdict};
 
-/// DataWorks over HTTP, simulated: StartDIJob and GetDIJob of version 2020-05-18, signature V1.
+/// DataWorks over HTTP, simulated: StartDIJob and GetDIJob of versions 2020-05-18 and 2024-05-18, signatures V1 and ACS3.
 ///
 /// It verifies every signature, throttles as the edition says, and keeps a ledger. Nothing leaves this machine.
 #[derive(Parser)]

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::core::answer::Reply;
 use crate::core::ledger::Fate;
-use crate::core::{Cloud, Outgoing, Request};
+use crate::core::{Cloud, Headers, Outgoing, Request};
 
 /// No call of this API comes near it.
 const BODY_CAP: usize = 1 << 20;
@@ -133,7 +133,9 @@ async fn cloud(
         host: text(HOST).unwrap_or_default(),
         body: body.to_vec(),
     };
-    let answer = shared.change(|cloud, now| cloud.receive(now, request));
+    let headers: Headers =
+        head.headers.iter().map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()))).collect();
+    let answer = shared.change(|cloud, now| cloud.receive(now, request.with_headers(headers)));
     let delivery = Delivery { shared: &shared, seq: answer.seq, fate: Fate::ClientGone };
     if let Ok(after) = answer.after.try_into() {
         tokio::time::sleep(after).await;

@@ -12,10 +12,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use sha1::Sha1;
+use sha2::{Digest, Sha256};
 use simulator::core::signature::Parameters;
 use simulator::{
-    Behaviour, Console, Fate, Hint, JobPatch, JobStatus, Ledger, Limits, Oddity, Rate, Refusal, Settings, Simulator,
-    Switches, Verdict,
+    Behaviour, Console, Fate, Hint, JobPatch, JobStatus, Ledger, Limits, Oddity, Rate, Refusal, Settings,
+    SignatureKind, Simulator, Switches, Verdict,
 };
 
 const JOB: i64 = 11_743;
@@ -87,6 +88,28 @@ fn read(simulator: &Simulator, nonce: &str) -> Answer {
     receive(send(simulator, &call(simulator, "GetDIJob", nonce, "secret"))).unwrap()
 }
 
+/// The same start by ACS3 and the version of 2024: what is signed travels in headers.
+fn acs3(simulator: &Simulator, nonce: &str, secret: &str) -> String {
+    let query = format!("Id={JOB}");
+    let host = "dataworks.cn-shanghai.aliyuncs.com";
+    let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+    let hash = hex(&Sha256::digest(b""));
+    let headers = format!(
+        "host:{host}\nx-acs-action:StartDIJob\nx-acs-content-sha256:{hash}\nx-acs-date:{}\n\
+         x-acs-signature-nonce:{nonce}\nx-acs-version:2024-05-18\n",
+        simulator.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+    );
+    let names: Vec<_> = headers.lines().map(|line| line.split_once(':').unwrap().0).collect();
+    let names = names.join(";");
+    let canonical = format!("GET\n/\n{query}\n{headers}\n{names}\n{hash}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("ACS3-HMAC-SHA256\n{}", hex(&Sha256::digest(canonical))).as_bytes());
+    let signature = hex(&mac.finalize().into_bytes());
+    let authorization = format!("ACS3-HMAC-SHA256 Credential=id,SignedHeaders={names},Signature={signature}");
+    let head = headers.replacen(':', ": ", 1).replace('\n', "\r\n");
+    format!("GET /?{query} HTTP/1.1\r\n{head}Authorization: {authorization}\r\nconnection: close\r\n\r\n")
+}
+
 fn admin(simulator: &Simulator, method: &str, path: &str, body: &Value) -> Answer {
     let body = body.to_string();
     let request = format!(
@@ -114,6 +137,20 @@ fn a_start_in_order_runs_the_job() {
     let data = &read(&simulator, "n2").json()["Data"];
     assert_eq!(data["StartedTime"], json!(simulator.executions(JOB)[0].at.as_second()));
     assert!(simulator.block_until(LONG, |ledger| ledger.entries().iter().all(|e| e.answer == Fate::Sent)).unwrap());
+}
+
+#[test]
+fn a_start_signed_in_headers_runs_the_job() {
+    let simulator = simulator();
+    let answer = receive(send(&simulator, &acs3(&simulator, "n1", "secret"))).unwrap();
+    let entry = &simulator.starts(JOB)[0];
+    assert_eq!(answer.json(), json!({"RequestId": entry.request_id, "Success": true}));
+    assert_eq!((entry.signature, entry.executed.is_some()), (Some(SignatureKind::Acs3), true));
+    let refused = receive(send(&simulator, &acs3(&simulator, "n2", "wrong"))).unwrap();
+    assert_eq!(refused.json()["Code"], "SignatureDoesNotMatch");
+    let shown = admin(&simulator, "GET", "ledger", &json!(null)).json();
+    assert_eq!((&shown[0]["signature"], &shown[0]["version"]), (&json!("acs3"), &json!("2024-05-18")));
+    assert!(!shown.to_string().contains("Credential="));
 }
 
 #[test]

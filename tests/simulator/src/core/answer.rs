@@ -47,6 +47,18 @@ impl Refusal {
         Self { status: Some(status), ..self }
     }
 
+    /// The same as version 2024-05-18 says it: by number (API page 3.3). A status or message that is set stays.
+    #[must_use]
+    pub fn in_numbers(self) -> Self {
+        if self.code.starts_with("Throttling") {
+            return Self { code: "9990020002".to_owned(), ..self };
+        }
+        if self.code == "Forbidden.RAM" {
+            return Self { code: "403030".to_owned(), ..self };
+        }
+        self
+    }
+
     /// The HTTP status it is answered with.
     #[must_use]
     pub fn http_status(&self) -> u16 {
@@ -188,7 +200,7 @@ pub enum Oddity {
 }
 
 /// One HTTP answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
@@ -218,6 +230,20 @@ impl Reply {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    /// Without the body, which may hold what a client sent, or a key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { status, headers, body, cut, bytes_per_second } = self;
+        f.debug_struct("Reply")
+            .field("status", status)
+            .field("headers", headers)
+            .field("body", &format_args!("{} bytes", body.len()))
+            .field("cut", cut)
+            .field("bytes_per_second", bytes_per_second)
+            .finish()
     }
 }
 

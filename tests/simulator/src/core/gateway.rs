@@ -15,9 +15,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::acs3::{self, Authorization, Wrong};
 use super::answer::{Hint, Refusal};
-use super::signature::{Parameters, verify};
-use super::switches::{Denial, Neighbour, NonceScope, Permissions, Switches};
+use super::call::{ApiVersion, Call, required};
+use super::signature::verify;
+use super::switches::{Denial, Form2024, Neighbour, NonceScope, Permissions, Switches, VersionQuota};
 use super::throttle::{Day, Throttle};
 
 /// What a call asks for.
@@ -78,6 +80,8 @@ impl From<Refusal> for Stopped {
 pub struct Passed {
     /// What it asks for.
     pub operation: Operation,
+    /// In which version of the API.
+    pub version: ApiVersion,
     /// The account that asks.
     pub account: String,
 }
@@ -108,28 +112,50 @@ impl Gateway {
     pub fn check(
         &mut self,
         now: Timestamp,
-        request: (&str, &Parameters),
+        call: &Call<'_>,
         keys: &BTreeMap<String, Key>,
         switches: &Switches,
         is_throttled_anyway: bool,
         counts: &mut Counts,
     ) -> Result<Passed, Stopped> {
-        let (method, parameters) = request;
+        let checked = self.checked(now, call, keys, switches, is_throttled_anyway, counts);
+        checked.map_err(|stopped| match (stopped, call.version()) {
+            (Stopped::Error(refusal, hint, wait), Some(ApiVersion::V2024)) => {
+                Stopped::Error(refusal.in_numbers(), hint, wait)
+            }
+            (stopped, _) => stopped,
+        })
+    }
+
+    fn checked(
+        &mut self,
+        now: Timestamp,
+        call: &Call<'_>,
+        keys: &BTreeMap<String, Key>,
+        switches: &Switches,
+        is_throttled_anyway: bool,
+        counts: &mut Counts,
+    ) -> Result<Passed, Stopped> {
         let clock = now + switches.clock_offset;
-        let operation = known_operation(method, parameters, switches.permissions)?;
-        let key_id = required(parameters, "AccessKeyId")?;
+        let (operation, version) = known_operation(call, switches)?;
+        if call.is_garbled() {
+            return Err(Refusal::of("IncompleteSignature").into());
+        }
+        let key_id = required("AccessKeyId", call.key_id())?;
         let key = keys.get(key_id).ok_or_else(|| Refusal::of("InvalidAccessKeyId.NotFound"))?;
-        check_signature(method, parameters, &key.secret)?;
-        counts.day = Some(self.count_day(clock, &key.account, switches));
-        check_signed_time(clock, required(parameters, "Timestamp")?, switches.signature_age)?;
+        check_signature(call, &key.secret)?;
+        let pot = pot(&key.account, version, switches);
+        counts.day = Some(self.count_day(clock, &pot, switches));
+        check_signed_time(clock, required("Timestamp", call.signed_time())?, switches.signature_age)?;
+        let nonce = required("SignatureNonce", call.nonce())?;
         let nonce = match switches.nonce_scope {
-            NonceScope::PerKey => format!("{key_id} {}", required(parameters, "SignatureNonce")?),
-            NonceScope::AllKeys => required(parameters, "SignatureNonce")?.to_owned(),
+            NonceScope::PerKey => format!("{key_id} {nonce}"),
+            NonceScope::AllKeys => nonce.to_owned(),
         };
         if self.nonces.is_used(clock, &nonce, switches.nonce_memory) {
             return Err(Refusal::of("SignatureNonceUsed").into());
         }
-        let turn = self.check_rate(clock, &key.account, operation.is_write(), switches, counts);
+        let turn = self.check_rate(clock, &pot, operation.is_write(), switches, counts);
         if switches.throttled_burns_nonce || (turn.is_ok() && !is_throttled_anyway) {
             self.nonces.burn(clock, nonce);
         }
@@ -137,7 +163,7 @@ impl Gateway {
         match (operation, switches.permissions) {
             (Operation::GetDiJob, Permissions::NoReads(denial) | Permissions::StartOnly(denial)) => Err(deny(denial)),
             (Operation::GetDiJob, Permissions::All) | (Operation::StartDiJob, _) => {
-                Ok(Passed { operation, account: key.account.clone() })
+                Ok(Passed { operation, version, account: key.account.clone() })
             }
         }
     }
@@ -163,21 +189,21 @@ impl Gateway {
         }
     }
 
-    fn count_day(&mut self, clock: Timestamp, account: &str, switches: &Switches) -> u32 {
-        self.days.entry(account.to_owned()).or_default().count(clock, switches.limits.day_turn)
+    fn count_day(&mut self, clock: Timestamp, pot: &str, switches: &Switches) -> u32 {
+        self.days.entry(pot.to_owned()).or_default().count(clock, switches.limits.day_turn)
     }
 
     fn check_rate(
         &mut self,
         clock: Timestamp,
-        account: &str,
+        pot: &str,
         is_write: bool,
         switches: &Switches,
         counts: &mut Counts,
     ) -> Result<(), Stopped> {
         let limits = &switches.limits;
         if let Some((class, limit)) = limits.class(is_write) {
-            let throttle = self.throttles.entry((account.to_owned(), class)).or_default();
+            let throttle = self.throttles.entry((pot.to_owned(), class)).or_default();
             let turn = throttle.call(clock, limit, limits);
             counts.window = Some(turn.count);
             if !turn.is_admitted {
@@ -201,36 +227,67 @@ fn even(from: Timestamp, to: Timestamp, pace: u32) -> impl Iterator<Item = Times
     (calls_until(from) + 1..=calls_until(to)).filter_map(time)
 }
 
-fn known_operation(method: &str, parameters: &Parameters, permissions: Permissions) -> Result<Operation, Stopped> {
+/// Whose calls count together. The pot of the older version bears the account's own name, and a neighbour draws on it.
+fn pot(account: &str, version: ApiVersion, switches: &Switches) -> String {
+    match (version, switches.version_quota) {
+        (ApiVersion::V2024, VersionQuota::Apart) => format!("{account} 2024-05-18"),
+        (ApiVersion::V2024, VersionQuota::One) | (ApiVersion::V2020, _) => account.to_owned(),
+    }
+}
+
+fn known_operation(call: &Call<'_>, switches: &Switches) -> Result<(Operation, ApiVersion), Stopped> {
+    let method = call.arrival.request.method.as_str();
     if !matches!(method, "GET" | "POST") {
         return Err(Refusal::of("UnsupportedHTTPMethod").into());
     }
-    let action = required(parameters, "Action")?;
+    let action = required("Action", call.action())?;
     let Some(operation) = Operation::of(action) else {
-        return Err(match permissions {
+        return Err(match switches.permissions {
             Permissions::StartOnly(denial) => deny(denial),
             Permissions::All | Permissions::NoReads(_) => Refusal::of("InvalidAction.NotFound").into(),
         });
     };
-    match required(parameters, "Version")? {
-        "2020-05-18" => Ok(operation),
-        _ => Err(Refusal::of("NoSuchVersion").into()),
+    required("Version", call.version_text())?;
+    let version = call.version().ok_or_else(|| Refusal::of("NoSuchVersion"))?;
+    match (version, switches.form_2024) {
+        (ApiVersion::V2024, Form2024::GetAndLowerCase) if method != "GET" => {
+            Err(Refusal::of("UnsupportedHTTPMethod").into())
+        }
+        (ApiVersion::V2024 | ApiVersion::V2020, _) => Ok((operation, version)),
     }
 }
 
-fn check_signature(method: &str, parameters: &Parameters, secret: &str) -> Result<(), Stopped> {
-    let given = required(parameters, "Signature")?;
-    let scheme = (required(parameters, "SignatureMethod")?, required(parameters, "SignatureVersion")?);
-    if scheme != ("HMAC-SHA1", "1.0") {
-        return Err(Refusal::of("IncompleteSignature").into());
+fn check_signature(call: &Call<'_>, secret: &str) -> Result<(), Refusal> {
+    match &call.authorization {
+        Some(authorization) => check_acs3(call, authorization, secret),
+        None => check_v1(call, secret),
     }
-    let string_to_sign = parameters.string_to_sign(method);
-    if verify(secret, &string_to_sign, given) {
-        return Ok(());
+}
+
+fn check_acs3(call: &Call<'_>, authorization: &Authorization<'_>, secret: &str) -> Result<(), Refusal> {
+    acs3::check(secret, authorization, call.arrival).map_err(|wrong| match wrong {
+        Wrong::Incomplete => Refusal::of("IncompleteSignature"),
+        Wrong::Mismatch { string_to_sign, canonical_request } => {
+            mismatch(&format!("{string_to_sign}, server canonical request is:{canonical_request}"))
+        }
+    })
+}
+
+fn check_v1(call: &Call<'_>, secret: &str) -> Result<(), Refusal> {
+    let parameter = |name| required(name, call.parameters.get(name));
+    let given = parameter("Signature")?;
+    if (parameter("SignatureMethod")?, parameter("SignatureVersion")?) != ("HMAC-SHA1", "1.0") {
+        return Err(Refusal::of("IncompleteSignature"));
     }
+    let string_to_sign = call.parameters.string_to_sign(&call.arrival.request.method);
+    if verify(secret, &string_to_sign, given) { Ok(()) } else { Err(mismatch(&string_to_sign)) }
+}
+
+/// The client is told what it should have signed.
+fn mismatch(expected: &str) -> Refusal {
     let message =
-        format!("Specified signature is not matched with our calculation. server string to sign is:{string_to_sign}");
-    Err(Refusal::of("SignatureDoesNotMatch").with_message(&message).into())
+        format!("Specified signature is not matched with our calculation. server string to sign is:{expected}");
+    Refusal::of("SignatureDoesNotMatch").with_message(&message)
 }
 
 fn check_signed_time(clock: Timestamp, text: &str, age: Option<SignedDuration>) -> Result<(), Stopped> {
@@ -249,13 +306,6 @@ fn deny(denial: Denial) -> Stopped {
         Denial::Numeric => Refusal::of("403030").into(),
         Denial::Html => Stopped::Html(404),
     }
-}
-
-/// A parameter that must be there and not be empty; else `Missing{Parameter}`.
-pub(crate) fn required<'a>(parameters: &'a Parameters, name: &str) -> Result<&'a str, Refusal> {
-    parameters.get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
-        Refusal::of(&format!("Missing{name}")).with_message(&format!("{name} is mandatory for this action."))
-    })
 }
 
 #[derive(Debug, Default)]

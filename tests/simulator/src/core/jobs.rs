@@ -294,13 +294,11 @@ impl Job {
     #[must_use]
     pub fn data(&self, now: Timestamp, rules: &JobRules, caller: &str) -> Value {
         let Look { status, started_time, error_message } = self.seen(now, rules.read_lag);
-        let is_stopped = status == JobStatus::Stopped;
-        let word = if is_stopped { rules.stopped_word.clone() } else { status.into() };
         let mut data = json!({
             "DIJobId": self.id,
             "JobName": self.name,
             "ProjectId": self.project_id,
-            "JobStatus": word,
+            "JobStatus": rules.word(status),
             "MigrationType": "FullAndRealtimeIncremental",
             "SourceDataSourceType": "MySQL",
             "DestinationDataSourceType": "Hologres",
@@ -322,6 +320,27 @@ impl Job {
             }
         }
         data
+    }
+
+    /// `PagingInfo` of `GetDIJob`, 2024-05-18. It tells of no start: its status moves, and that is all. `DIJobId` is text.
+    #[must_use]
+    pub fn paging_info(&self, now: Timestamp, rules: &JobRules, caller: &str) -> Value {
+        let mut info = json!({
+            "Id": self.id,
+            "DIJobId": self.id.to_string(),
+            "JobName": self.name,
+            "ProjectId": self.project_id,
+            "JobStatus": rules.word(self.seen(now, rules.read_lag).status),
+            "JobType": "DatabaseRealtimeMigration",
+            "MigrationType": "FullAndRealtimeIncremental",
+            "Owner": self.account.as_deref().unwrap_or(caller),
+            "SourceDataSourceType": "MySQL",
+            "DestinationDataSourceType": "Hologres",
+        });
+        if let (true, Some(fields)) = (rules.hides_project, info.as_object_mut()) {
+            fields.remove("ProjectId");
+        }
+        info
     }
 
     /// The job as it was when the copy that reads are answered from was made.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::call::SignatureKind;
 use super::jobs::Effect;
 use super::signature::Parameters;
 
@@ -71,13 +72,18 @@ pub struct Entry {
     pub key_id: Option<String>,
     /// `Action`.
     pub action: Option<String>,
+    /// `Version`, as text.
+    pub version: Option<String>,
+    /// How it is signed, rightly or not; absent: not at all, or in no way that can be read.
+    pub signature: Option<SignatureKind>,
     /// The job it names.
     pub job: Option<i64>,
-    /// All parameters but `Signature` and `SecurityToken`; the first of each name.
+    /// All parameters of query and body but `Signature` and `SecurityToken`; the first of each name. Under ACS3 action,
+    /// version and all that belongs to the signature are not among them.
     pub parameters: BTreeMap<String, String>,
-    /// `SignatureNonce`.
+    /// `SignatureNonce`, or its header.
     pub nonce: Option<String>,
-    /// `Timestamp`, as text.
+    /// `Timestamp`, or `x-acs-date`, as text.
     pub signed_time: Option<String>,
     /// The request id of the answer.
     pub request_id: String,

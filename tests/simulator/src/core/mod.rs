@@ -11,13 +11,17 @@
 //! A shell carries the bytes: it calls [`Cloud::receive`] for each request, does what the [`Answer`] says, and reports
 //! what became of it to [`Cloud::answered`].
 
+mod acs3;
 pub mod answer;
+pub mod call;
+mod calls;
 pub mod gateway;
 mod gzip;
 pub mod jobs;
 pub mod ledger;
 mod parameters;
 pub mod profile;
+pub mod request;
 pub mod rules;
 pub mod signature;
 pub mod switches;
@@ -26,58 +30,14 @@ pub mod throttle;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
-use answer::{Letterhead, Refusal, Reply};
-use gateway::{Counts, Gateway, Key, Operation, Passed, Stopped, required};
+use call::Call;
+use gateway::{Gateway, Key};
 use jobs::{Effect, Job, JobPatch, Jobs};
-use ledger::{ByHand, Entry, Execution, Fate, Ledger, Verdict, without_secrets};
-use parameters::{drawn, forced, offset, parse, request_id};
-use signature::{Malformed, Parameters};
+use ledger::{ByHand, Entry, Fate, Ledger, Verdict, without_secrets};
+use parameters::{drawn, request_id};
+pub use request::{Answer, Arrival, Headers, Outgoing, Request};
 use switches::{Behaviour, Response, Switches};
-
-/// One request as it came over the wire.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// The connection that it came on.
-    pub connection: u64,
-    /// When its head was there.
-    pub first_byte: Timestamp,
-    /// HTTP method.
-    pub method: String,
-    /// Path; only `/` is known.
-    pub path: String,
-    /// Raw query, without `?`.
-    pub query: String,
-    /// `Content-Type`. The body counts as parameters only if it is a form.
-    pub content_type: Option<String>,
-    /// `Host`.
-    pub host: String,
-    /// Raw body.
-    pub body: Vec<u8>,
-}
-
-/// What the shell must do for one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Place in the ledger.
-    pub seq: u64,
-    /// Wait so long first.
-    pub after: SignedDuration,
-    /// Then do this.
-    pub outgoing: Outgoing,
-}
-
-/// What leaves the cloud.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outgoing {
-    /// An answer.
-    Reply(Reply),
-    /// None: close the connection.
-    Drop,
-    /// None: keep the connection open.
-    Hang,
-}
 
 #[derive(Debug)]
 struct Start {
@@ -89,8 +49,8 @@ struct Start {
 
 #[derive(Debug)]
 enum Due {
-    Arrive { seq: u64, request: Box<Request>, behaviour: Box<Behaviour> },
-    Copy { of: u64, request: Box<Request> },
+    Arrive { seq: u64, arrival: Box<Arrival>, behaviour: Box<Behaviour> },
+    Copy { of: u64, arrival: Box<Arrival> },
     Execute(Start),
 }
 
@@ -127,21 +87,22 @@ impl Cloud {
         }
     }
 
-    /// Takes in one request, whole at `now`.
-    pub fn receive(&mut self, now: Timestamp, request: Request) -> Answer {
+    /// Takes in one request, whole at `now`. One without its headers can be signed by V1 alone.
+    pub fn receive(&mut self, now: Timestamp, request: impl Into<Arrival>) -> Answer {
+        let arrival = request.into();
         self.advance(now);
-        let (seq, behaviour) = self.enter(now, &request, None);
+        let (seq, behaviour) = self.enter(now, &arrival, None);
         let (after, withheld) = (behaviour.answer_after, behaviour.answer.withheld());
         if let Some(later) = behaviour.copy_after {
-            self.plan(now + later, Due::Copy { of: seq, request: Box::new(request.clone()) });
+            self.plan(now + later, Due::Copy { of: seq, arrival: Box::new(arrival.clone()) });
         }
         let outgoing = match behaviour.arrive.delay(drawn(self.seed, seq)) {
             Some(SignedDuration::ZERO) => {
-                let reply = self.serve(now, seq, &request, &behaviour);
+                let reply = self.serve(now, seq, &arrival, &behaviour);
                 withheld.unwrap_or(Outgoing::Reply(reply))
             }
             Some(delay) => {
-                let due = Due::Arrive { seq, request: Box::new(request), behaviour: Box::new(behaviour) };
+                let due = Due::Arrive { seq, arrival: Box::new(arrival), behaviour: Box::new(behaviour) };
                 self.plan(now + delay, due);
                 withheld.unwrap_or(Outgoing::Hang)
             }
@@ -151,31 +112,32 @@ impl Cloud {
     }
 
     /// Opens the entry of a request, and tells how it is treated.
-    fn enter(&mut self, now: Timestamp, request: &Request, copy_of: Option<u64>) -> (u64, Behaviour) {
-        let parameters = parse(request).unwrap_or_default();
-        let get = |name| parameters.get(name).map(str::to_owned);
-        let job = parameters.get("DIJobId").and_then(|id| id.parse().ok());
-        let (action, key_id) = (get("Action"), get("AccessKeyId"));
-        let account = key_id.as_ref().and_then(|id| self.keys.get(id)).map(|key| key.account.clone());
+    fn enter(&mut self, now: Timestamp, arrival: &Arrival, copy_of: Option<u64>) -> (u64, Behaviour) {
+        let call = Call::read(arrival).unwrap_or_else(|_| Call::unreadable(arrival));
+        let job = call.job().and_then(|(_, id)| id.parse().ok());
+        let account = call.key_id().and_then(|id| self.keys.get(id)).map(|key| key.account.clone());
         let behaviour = match copy_of {
-            None => self.switches.pick(action.as_deref(), job, account.as_deref()),
+            None => self.switches.pick(call.action(), job, account.as_deref()),
             Some(_) => Behaviour { answer: Response::Drop, ..Behaviour::default() },
         };
+        let own = |text: Option<&str>| text.map(str::to_owned);
         let seed = self.seed;
         let seq = self.ledger.open(|seq| Entry {
             seq,
             copy_of,
-            connection: request.connection,
-            first_byte: if copy_of.is_some() { now } else { request.first_byte },
+            connection: arrival.request.connection,
+            first_byte: if copy_of.is_some() { now } else { arrival.request.first_byte },
             last_byte: now,
-            method: request.method.clone(),
+            method: arrival.request.method.clone(),
             account,
-            key_id,
-            action,
+            key_id: own(call.key_id()),
+            action: own(call.action()),
+            version: own(call.version_text()),
+            signature: call.signature(),
             job,
-            parameters: without_secrets(&parameters),
-            nonce: get("SignatureNonce"),
-            signed_time: get("Timestamp"),
+            parameters: without_secrets(&call.parameters),
+            nonce: own(call.nonce()),
+            signed_time: own(call.signed_time()),
             request_id: request_id(seed, seq),
             verdict: Verdict::Underway,
             executed: None,
@@ -199,10 +161,10 @@ impl Cloud {
         while let Some(next) = self.agenda.first_entry().filter(|next| next.key().0 <= now) {
             let ((at, _), due) = next.remove_entry();
             match due {
-                Due::Arrive { seq, request, behaviour } => drop(self.serve(at, seq, &request, &behaviour)),
-                Due::Copy { of, request } => {
-                    let (seq, behaviour) = self.enter(at, &request, Some(of));
-                    drop(self.serve(at, seq, &request, &behaviour));
+                Due::Arrive { seq, arrival, behaviour } => drop(self.serve(at, seq, &arrival, &behaviour)),
+                Due::Copy { of, arrival } => {
+                    let (seq, behaviour) = self.enter(at, &arrival, Some(of));
+                    drop(self.serve(at, seq, &arrival, &behaviour));
                     self.answered(at, seq, Fate::Dropped);
                 }
                 Due::Execute(start) => self.execute(at, &start),
@@ -286,108 +248,6 @@ impl Cloud {
     fn plan(&mut self, at: Timestamp, due: Due) {
         self.planned += 1;
         self.agenda.insert((at, self.planned), due);
-    }
-
-    /// One request at the gateway: checked, carried out or planned, and the answer that a client would get.
-    fn serve(&mut self, now: Timestamp, seq: u64, request: &Request, behaviour: &Behaviour) -> Reply {
-        self.draw(now);
-        let id = request_id(self.seed, seq);
-        let date = now + self.switches.clock_offset;
-        let head = Letterhead { request_id: &id, host: &request.host, date };
-        let right = self.decide(now, seq, request, behaviour);
-        let answered = match (right, &behaviour.answer) {
-            (Ok(_), Response::Error(refusal)) => {
-                // What a hint without a number tells where no window asks anything: one second.
-                let wait = SignedDuration::from_secs(1);
-                Err(Stopped::Error(refusal.clone(), behaviour.hint.clone(), wait))
-            }
-            (right, _) => right,
-        };
-        let (reply, verdict) = match answered {
-            Ok(fields) => (head.success(fields), Verdict::Accepted),
-            Err(Stopped::Error(refusal, hint, wait)) => {
-                let verdict = Verdict::Refused { code: refusal.code.clone(), status: refusal.http_status() };
-                (head.error(&refusal, &hint, wait), verdict)
-            }
-            Err(Stopped::Html(status)) => (head.html(status), Verdict::Refused { code: "html".to_owned(), status }),
-        };
-        let reply = match (&behaviour.answer, &verdict) {
-            (Response::Odd(oddity), Verdict::Accepted) => head.odd(oddity, reply),
-            _ => reply,
-        };
-        self.ledger.note(seq, |entry| (entry.verdict, entry.status) = (verdict, Some(reply.status)));
-        reply
-    }
-
-    fn decide(&mut self, now: Timestamp, seq: u64, request: &Request, behaviour: &Behaviour) -> Result<Value, Stopped> {
-        if request.path != "/" {
-            return Err(Refusal::of("InvalidApi.NotFound").into());
-        }
-        let parameters = parse(request).map_err(|Malformed| Refusal::of("InvalidParameter"))?;
-        let is_throttled_anyway = match &behaviour.answer {
-            Response::Error(refusal) => refusal.is_throttling(),
-            Response::Right | Response::Odd(_) | Response::Drop | Response::Hang => false,
-        };
-        let mut counts = Counts::default();
-        let wire = (request.method.as_str(), &parameters);
-        let checked = self.gateway.check(now, wire, &self.keys, &self.switches, is_throttled_anyway, &mut counts);
-        self.ledger.note(seq, |entry| (entry.window_count, entry.day_count) = (counts.window, counts.day));
-        let Passed { operation, account } = checked?;
-        let done = self.find_job(now, &parameters, &account).and_then(|job| match operation {
-            Operation::GetDiJob => {
-                let rules = self.switches.rules(job);
-                let data = self.jobs.get(&job).map(|job| job.data(now, rules, &account));
-                Ok(json!({ "Data": data }))
-            }
-            Operation::StartDiJob => self.start(now, seq, job, &parameters, behaviour),
-        });
-        done.map_err(|refusal| self.switches.shaped(refusal).into())
-    }
-
-    /// The job that a call names, if it is there for this account.
-    fn find_job(&mut self, now: Timestamp, parameters: &Parameters, account: &str) -> Result<i64, Refusal> {
-        let id = required(parameters, "DIJobId")?.parse::<i64>().map_err(|_| Refusal::of("InvalidDIJobId"))?;
-        if self.switches.auto_create {
-            self.jobs.entry(id).or_insert_with(|| Job::new(id, now));
-        }
-        let is_theirs = |job: &&mut Job| job.account.as_deref().is_none_or(|owner| owner == account);
-        let job = self.jobs.get_mut(&id).filter(is_theirs).ok_or_else(|| self.switches.no_such_job.clone())?;
-        job.advance(now);
-        if job.is_gone { Err(self.switches.no_such_job.clone()) } else { Ok(id) }
-    }
-
-    fn start(
-        &mut self,
-        now: Timestamp,
-        seq: u64,
-        job: i64,
-        parameters: &Parameters,
-        behaviour: &Behaviour,
-    ) -> Result<Value, Refusal> {
-        let start = Start { seq, job, forced: forced(parameters)?, offset: offset(parameters)? };
-        let rules = self.switches.rules(job);
-        if let Some(Effect::Refused(refusal)) = self.jobs.get(&job).map(|job| job.effect_of_start(rules, start.forced))
-        {
-            return Err(refusal);
-        }
-        // Another place in the seed's sequence than the one that says when a call arrives.
-        match self.switches.execution(behaviour).delay(drawn(!self.seed, seq)) {
-            Some(SignedDuration::ZERO) => self.execute(now, &start),
-            Some(delay) => self.plan(now + delay, Due::Execute(start)),
-            None => {}
-        }
-        Ok(json!({}))
-    }
-
-    fn execute(&mut self, at: Timestamp, start: &Start) {
-        let Start { seq, job: id, forced, offset } = *start;
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let effect = job.start(at, self.switches.rules(id), forced);
-        if matches!(effect, Effect::Started | Effect::Restarted) {
-            let is_restart = effect == Effect::Restarted;
-            self.ledger.executed(id, Execution { seq, at, forced, offset, is_restart });
-        }
-        self.ledger.note(seq, |entry| (entry.executed, entry.effect) = (Some(at), Some(effect)));
     }
 }
 

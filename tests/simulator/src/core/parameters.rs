@@ -8,22 +8,16 @@
 
 use serde_json::Value;
 
-use super::Request;
 use super::answer::Refusal;
-use super::signature::{Malformed, Parameters};
+use super::signature::Parameters;
 
-/// All parameters of a request: its query, and its body if that is a form.
-pub(crate) fn parse(request: &Request) -> Result<Parameters, Malformed> {
-    let content_type = request.content_type.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let is_form = content_type.starts_with("application/x-www-form-urlencoded");
-    Parameters::parse(request.query.as_bytes(), if is_form { &request.body } else { b"" })
-}
-
-/// The Python clients of the cloud write `True`, the others `true` (API page 2.4).
-pub(crate) fn forced(parameters: &Parameters) -> Result<bool, Refusal> {
+/// The Python clients of the cloud write `True`, the others `true` (API page 2.4); a strict version takes `true` alone.
+pub(crate) fn forced(parameters: &Parameters, is_strict: bool) -> Result<bool, Refusal> {
     match parameters.get("ForceToRerun") {
-        None | Some("" | "false" | "False") => Ok(false),
-        Some("true" | "True") => Ok(true),
+        None | Some("" | "false") => Ok(false),
+        Some("true") => Ok(true),
+        Some("False") if !is_strict => Ok(false),
+        Some("True") if !is_strict => Ok(true),
         Some(_) => Err(Refusal::of("InvalidForceToRerun")),
     }
 }

@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use super::answer::{Hint, Refusal};
 use super::jobs::{Course, ForcedRerun, StartOnRunning, StartedTime};
 use super::parameters::drawn;
-use super::switches::{Denial, Failures, NonceScope, Permissions, Switches, When};
+use super::switches::{Denial, Failures, Form2024, NonceScope, Permissions, Switches, VersionQuota, When};
 use super::throttle::{DayTurn, Window};
 
 /// One answer that the cloud may give: a short word, and how it is set.
@@ -201,6 +201,17 @@ pub const ROWS: &[Row] = &[
             ("within-20m", |s| s.execution_when_lost = When::Within(SignedDuration::from_mins(20))),
             ("never", |s| s.execution_when_lost = When::Never),
         ],
+    ),
+    row(
+        "2024-form",
+        &[
+            ("any", |s| s.form_2024 = Form2024::Any),
+            ("get-and-lower-case", |s| s.form_2024 = Form2024::GetAndLowerCase),
+        ],
+    ),
+    row(
+        "version-quota",
+        &[("one", |s| s.version_quota = VersionQuota::One), ("apart", |s| s.version_quota = VersionQuota::Apart)],
     ),
 ];
 

@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::answer::Refusal;
+use super::jobs::JobStatus;
 
 /// What `StartDIJob` does to a job that is running, starting or stopping.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +92,13 @@ pub struct JobRules {
     pub read_lag: SignedDuration,
     /// Whether `GetDIJob` leaves `ProjectId` out.
     pub hides_project: bool,
+}
+
+impl JobRules {
+    /// The word on the wire.
+    pub(crate) fn word(&self, status: JobStatus) -> String {
+        if status == JobStatus::Stopped { self.stopped_word.clone() } else { status.into() }
+    }
 }
 
 impl Default for JobRules {

@@ -92,7 +92,8 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-fn encode(text: &str) -> String {
+/// Strict percent-encoding (API page 2.4).
+pub(crate) fn encode(text: &str) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

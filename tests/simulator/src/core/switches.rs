@@ -249,6 +249,28 @@ pub enum Failures {
     BySuccess,
 }
 
+/// In which form version 2024-05-18 takes a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Form2024 {
+    /// By GET and POST; `True` as `true`.
+    #[default]
+    Any,
+    /// By GET alone, as its page lists it, and with booleans in lower case.
+    GetAndLowerCase,
+}
+
+/// Whose calls the limits of one account count together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VersionQuota {
+    /// Those of all versions.
+    #[default]
+    One,
+    /// Those of each version. A neighbour calls the older one.
+    Apart,
+}
+
 /// Another client of the same quota. It calls evenly, the first call of a second at its turn, and never stops for a
 /// refusal. What is too much for both is refused to whoever comes later. It begins when it is first seen here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,6 +320,10 @@ pub struct Switches {
     pub nonce_scope: NonceScope,
     /// Whether a throttled call burns its nonce.
     pub throttled_burns_nonce: bool,
+    /// In which form version 2024-05-18 takes a call.
+    pub form_2024: Form2024,
+    /// Whether the calls of both versions count together, in rate and day.
+    pub version_quota: VersionQuota,
 }
 
 impl Default for Switches {
@@ -320,6 +346,8 @@ impl Default for Switches {
             nonce_memory: Some(quarter),
             nonce_scope: NonceScope::PerKey,
             throttled_burns_nonce: false,
+            form_2024: Form2024::Any,
+            version_quota: VersionQuota::One,
         }
     }
 }

@@ -3,10 +3,13 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
 use sha1::Sha1;
 
-use super::answer::{Hint, Oddity};
+use super::answer::{Hint, Oddity, Refusal, Reply};
 use super::jobs::{Console, Course, ForcedRerun, JobRules, JobStatus, StartOnRunning};
+use super::ledger::Execution;
+use super::signature::Parameters;
 use super::switches::{Denial, Failures, Fault, Neighbour, NonceScope, Permissions, When};
 use super::throttle::{DayTurn, Limits, Rate, Window};
 use super::*;
@@ -15,6 +18,8 @@ use super::*;
 mod delivery;
 #[path = "quota_tests.rs"]
 mod quota;
+#[path = "versions_tests.rs"]
+mod versions;
 
 const JOB: i64 = 11_743;
 
@@ -102,7 +107,7 @@ impl Call {
     }
 }
 
-fn reply(cloud: &mut Cloud, now: Timestamp, request: Request) -> Reply {
+fn reply(cloud: &mut Cloud, now: Timestamp, request: impl Into<Arrival>) -> Reply {
     match cloud.receive(now, request).outgoing {
         Outgoing::Reply(reply) => reply,
         other @ (Outgoing::Drop | Outgoing::Hang) => panic!("{other:?} instead of an answer"),

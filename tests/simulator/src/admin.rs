@@ -17,6 +17,9 @@
 //! | `POST /_sim/faults` | adds one fault to the switches |
 //! | `GET`, `POST`, `DELETE /_sim/jobs/{id}` | shows, changes or makes, removes a job |
 //! | `PUT`, `DELETE /_sim/keys/{id}` | sets a key from `{"secret": …, "account": …}`, removes it |
+//! | `GET`, `DELETE /_sim/temporary-keys` | tells ids, callers and ends of all temporary keys, ends all |
+//! | `PUT /_sim/temporary-keys/{id}` | sets one from `{"secret": …, "token": …, "expiration": …, "account": …}` |
+//! | `POST /_sim/oidc-tokens` | lets STS take the token of `{"provider": …, "token": …}` |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,10 +28,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::core;
 use crate::core::gateway::Key;
+use crate::core::identity::{Lent, Temporary};
 use crate::core::jobs::{Job, JobPatch};
 use crate::core::ledger::{ByHand, Drawn, Entry, Execution};
 use crate::core::switches::{Fault, Switches};
@@ -48,6 +54,9 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/_sim/faults", post(add_fault))
         .route("/_sim/jobs/{id}", get(job).post(put_job).delete(remove_job))
         .route("/_sim/keys/{id}", put(put_key).delete(remove_key))
+        .route("/_sim/temporary-keys", get(temporary_keys).delete(expire_temporary_keys))
+        .route("/_sim/temporary-keys/{id}", put(put_temporary_key))
+        .route("/_sim/oidc-tokens", post(announce_token))
 }
 
 #[derive(Deserialize)]
@@ -124,6 +133,41 @@ async fn put_key(State(cloud): Cloud, Path(id): Path<String>, Json(NewKey { secr
 
 async fn remove_key(State(cloud): Cloud, Path(id): Path<String>) -> StatusCode {
     removed(cloud.change(|cloud, _| cloud.remove_key(&id)))
+}
+
+async fn temporary_keys(State(cloud): Cloud) -> Json<Vec<Lent>> {
+    Json(cloud.look(|cloud, _| cloud.temporary_keys()))
+}
+
+async fn expire_temporary_keys(State(cloud): Cloud) -> StatusCode {
+    cloud.change(core::Cloud::expire_temporary_keys);
+    StatusCode::NO_CONTENT
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTemporaryKey {
+    secret: String,
+    token: String,
+    expiration: Timestamp,
+    account: Option<String>,
+}
+
+async fn put_temporary_key(State(cloud): Cloud, Path(id): Path<String>, Json(new): Json<NewTemporaryKey>) {
+    let account = new.account.as_deref().unwrap_or(ACCOUNT);
+    let temporary = Temporary::by_hand(account, &new.secret, &new.token, new.expiration);
+    cloud.change(|cloud, _| cloud.put_temporary_key(&id, temporary));
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewToken {
+    provider: String,
+    token: String,
+}
+
+async fn announce_token(State(cloud): Cloud, Json(NewToken { provider, token }): Json<NewToken>) {
+    cloud.change(|cloud, _| cloud.announce_token(&provider, &token));
 }
 
 fn removed(was_there: bool) -> StatusCode {

@@ -14,8 +14,9 @@
 //! 2. A dropped connection is closed and a hanging one is silent at the socket itself.
 //! 3. No secret in any answer of `/_sim/`, in the ledger or in a log line.
 //!
-//! Known so far: versions 2020-05-18 and 2024-05-18, signatures V1 and ACS3, `StartDIJob` and `GetDIJob`. Any other
-//! action is refused.
+//! Known so far: versions 2020-05-18 and 2024-05-18, signatures V1 and ACS3, `StartDIJob` and `GetDIJob`; of STS
+//! `GetCallerIdentity`, `AssumeRole` and `AssumeRoleWithOIDC`; the metadata service of a machine. Any other action is
+//! refused. All are served at one address: a call's version tells whose it is.
 
 mod admin;
 pub mod core;
@@ -25,10 +26,13 @@ mod simulator;
 pub use crate::core::answer::{Hint, Oddity, Refusal};
 pub use crate::core::call::{ApiVersion, SignatureKind};
 pub use crate::core::gateway::Key;
+pub use crate::core::identity::{Lent, RoleArn, Session, Temporary};
 pub use crate::core::jobs::{
     Console, Course, Effect, ForcedRerun, Job, JobPatch, JobRules, JobStatus, StartOnRunning, StartedTime,
 };
 pub use crate::core::ledger::{ByHand, Drawn, Entry, Execution, Fate, Ledger, Verdict};
+pub use crate::core::metadata::Metadata;
+pub use crate::core::sts::{Provider, Role, Sts};
 pub use crate::core::switches::{
     Behaviour, Denial, Failures, Fault, Form2024, Neighbour, NonceScope, Permissions, Response, Switches, VersionQuota,
     When,

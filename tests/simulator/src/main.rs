@@ -12,6 +12,7 @@ use clap::{Parser, ValueEnum};
 use simulator::{Entry, Limits, Settings, Simulator, Switches, Verdict};
 
 /// DataWorks over HTTP, simulated: StartDIJob and GetDIJob of versions 2020-05-18 and 2024-05-18, signatures V1 and ACS3.
+/// STS and the metadata service of a machine lend temporary keys, for roles that switches declare.
 ///
 /// It verifies every signature, throttles as the edition says, and keeps a ledger. Nothing leaves this machine.
 #[derive(Parser)]

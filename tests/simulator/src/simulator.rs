@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Cloud;
 use crate::core::gateway::Key;
+use crate::core::identity::{Lent, Temporary};
 use crate::core::jobs::{Console, Job, JobPatch};
 use crate::core::ledger::{Entry, Execution, Ledger};
 use crate::core::switches::{Behaviour, Fault, Switches};
@@ -181,6 +182,28 @@ impl Simulator {
     /// Takes a key away, if it is there.
     pub fn remove_key(&self, id: &str) {
         self.shared.change(|cloud, _| cloud.remove_key(id));
+    }
+
+    /// Adds a temporary key of this main account, or replaces the one of the same id.
+    pub fn add_temporary_key(&self, account: &str, id: &str, secret: &str, token: &str, expiration: Timestamp) {
+        let temporary = Temporary::by_hand(account, secret, token, expiration);
+        self.shared.change(|cloud, _| cloud.put_temporary_key(id, temporary));
+    }
+
+    /// What may be told of the temporary keys, STS's and the machine's among them.
+    #[must_use]
+    pub fn temporary_keys(&self) -> Vec<Lent> {
+        self.shared.look(|cloud, _| cloud.temporary_keys())
+    }
+
+    /// Ends all temporary keys, whatever was told of their end.
+    pub fn expire_temporary_keys(&self) {
+        self.shared.change(Cloud::expire_temporary_keys);
+    }
+
+    /// From now on STS takes this token from this provider, though its issuer is not listed.
+    pub fn announce_token(&self, provider: &str, token: &str) {
+        self.shared.change(|cloud, _| cloud.announce_token(provider, token));
     }
 
     /// All that happened so far.

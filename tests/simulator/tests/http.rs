@@ -15,7 +15,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use simulator::core::signature::Parameters;
 use simulator::{
-    Behaviour, Console, Fate, Hint, JobPatch, JobStatus, Ledger, Limits, Oddity, Rate, Refusal, Settings,
+    ACCOUNT, Behaviour, Console, Fate, Hint, JobPatch, JobStatus, Ledger, Limits, Oddity, Rate, Refusal, Settings,
     SignatureKind, Simulator, Switches, Verdict,
 };
 
@@ -332,6 +332,38 @@ fn the_admin_endpoint_can_do_what_the_api_can() {
     assert_eq!(admin(&simulator, "GET", "neighbours", &json!(null)).json(), json!({}), "no key, no neighbour");
     simulator.switch(|switches| *switches = Switches { nonce_memory: None, ..Switches::default() });
     assert_eq!(admin(&simulator, "GET", "profile", &json!(null)).body, b"nonce-memory=off");
+}
+
+#[test]
+fn temporary_keys_are_told_without_their_secrets_and_can_be_ended() {
+    let simulator = simulator();
+    let role = "acs:ram::1000000000000001:role/runner";
+    simulator.switch(|switches| {
+        switches.metadata.role = Some(role.to_owned());
+        switches.metadata.needs_token = false;
+    });
+    let read = |path: &str| {
+        let head = "HTTP/1.1\r\nhost: 100.100.100.200\r\nconnection: close\r\n\r\n";
+        receive(send(&simulator, &format!("GET /latest/meta-data/ram/security-credentials/{path} {head}"))).unwrap()
+    };
+    assert_eq!(read("").body, b"runner");
+    let lent = read("runner").json();
+    let new = json!({"secret": "canary-s", "token": "canary-t", "expiration": "2099-01-01T00:00:00Z"});
+    assert_eq!(admin(&simulator, "PUT", "temporary-keys/STS.x", &new).status, 200);
+    let told = admin(&simulator, "GET", "temporary-keys", &json!(null)).json();
+    assert_eq!((told.as_array().unwrap().len(), &told[1]["id"]), (2, &json!("STS.x")));
+    assert_eq!(told[1]["caller"], "acs:ram::1000000000000001:assumed-role/by-hand/by-hand");
+    assert_eq!(admin(&simulator, "DELETE", "temporary-keys", &json!(null)).status, 204);
+    assert!(simulator.temporary_keys().iter().all(|key| key.expiration <= simulator.now()));
+    let token = json!({"provider": "acs:ram::1000000000000001:oidc-provider/p", "token": "canary-o"});
+    assert_eq!(admin(&simulator, "POST", "oidc-tokens", &token).status, 200);
+    simulator.add_temporary_key(ACCOUNT, "STS.y", "canary-s", "canary-t", simulator.now());
+    assert_eq!(simulator.temporary_keys().len(), 3);
+    let shown =
+        ["ledger", "switches", "temporary-keys"].map(|path| admin(&simulator, "GET", path, &json!(null)).json());
+    for secret in ["canary", lent["AccessKeySecret"].as_str().unwrap(), lent["SecurityToken"].as_str().unwrap()] {
+        assert!(shown.iter().all(|shown| !shown.to_string().contains(secret)), "{secret}");
+    }
 }
 
 #[test]

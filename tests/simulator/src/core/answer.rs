@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::codes::usual;
 use super::gzip::packed_run;
 
 /// An error answer: its code decides, message and status follow from the code where they are absent.
@@ -69,40 +70,6 @@ impl Refusal {
     #[must_use]
     pub fn is_throttling(&self) -> bool {
         self.code.starts_with("Throttling") || self.code == "9990020002" || self.http_status() == 429
-    }
-}
-
-/// Usual status and message of a code: API page 3.2 and 3.3. The messages of numeric codes are ours.
-fn usual(code: &str) -> (u16, &'static str) {
-    match code {
-        "Forbidden.Access" => {
-            (403, "Access is forbidden. Please first activate DataWorks Enterprise Edition or Flagship Edition.")
-        }
-        "Forbidden.RAM" => {
-            (403, "User not authorized to operate on the specified resource, or this API doesn't support RAM.")
-        }
-        "Throttling.Api" => (429, "The request for this resource has exceeded your available limit."),
-        "Throttling.System" => (429, "The DataWorks system is busy. Try again later."),
-        "Throttling.User" => (429, "Your request is too frequent. Try again later."),
-        "9990020002" => (400, "Throttling.User"),
-        "InternalError.System" | "InternalError.UserId.Missing" => {
-            (500, "An internal system error occurred. Try again later.")
-        }
-        "403030" => (403, "The RAM user has no permission for this operation."),
-        "500130" => (404, "The data integration job does not exist."),
-        "InvalidAction.NotFound" | "InvalidApi.NotFound" => {
-            (404, "Specified api is not found, please check your url and method.")
-        }
-        "NoSuchVersion" => (400, "Specified version is not found."),
-        "InvalidAccessKeyId.NotFound" => (404, "Specified access key is not found."),
-        "InvalidTimeStamp.Expired" => (400, "Specified time stamp or date value is expired."),
-        "InvalidTimeStamp.Format" => (400, "Specified time stamp or date value is not well formatted."),
-        "SignatureNonceUsed" => (400, "Specified signature nonce was used already."),
-        "SignatureDoesNotMatch" => (400, "Specified signature is not matched with our calculation."),
-        "IncompleteSignature" => (400, "The request signature does not conform to Aliyun standards."),
-        "UnsupportedHTTPMethod" => (400, "This http method is not supported."),
-        "ServiceUnavailable" => (503, "The request has failed due to a temporary failure of the server."),
-        _ => (400, "The request was refused."),
     }
 }
 
@@ -290,6 +257,12 @@ impl Letterhead<'_> {
         let mut reply = self.json(status, &body);
         reply.headers.extend(hint.header(wait));
         reply
+    }
+
+    /// Plain text, as the metadata service answers.
+    #[must_use]
+    pub fn text(&self, text: String) -> Reply {
+        self.reply(200, "text/plain", text.into_bytes())
     }
 
     /// A page of HTML instead of an answer.

@@ -12,15 +12,16 @@ use serde::Serialize;
 
 use super::acs3::{Authorization, SCHEME};
 use super::answer::Refusal;
+use super::metadata;
 use super::request::Arrival;
 use super::signature::{Malformed, Parameters};
 
-/// A version of an API, as the cloud names it.
+/// A version of the API of `DataWorks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiVersion {
-    /// `DataWorks`, 2020-05-18.
+    /// 2020-05-18.
     V2020,
-    /// `DataWorks`, 2024-05-18.
+    /// 2024-05-18.
     V2024,
 }
 
@@ -94,10 +95,10 @@ impl<'a> Call<'a> {
         self.speaks_in_headers && self.authorization.is_none() && self.arrival.headers.get("authorization").is_some()
     }
 
-    /// `Action`.
+    /// `Action`; a request to the metadata service has a name of ours.
     #[must_use]
     pub fn action(&self) -> Option<&str> {
-        self.either("Action", "x-acs-action")
+        metadata::action(&self.arrival.request.path).or_else(|| self.either("Action", "x-acs-action"))
     }
 
     /// `Version`, as text.
@@ -106,7 +107,7 @@ impl<'a> Call<'a> {
         self.either("Version", "x-acs-version")
     }
 
-    /// `Version`, if it is one that is known.
+    /// `Version`, if it is one of `DataWorks`.
     #[must_use]
     pub fn version(&self) -> Option<ApiVersion> {
         self.version_text().and_then(ApiVersion::of)
@@ -132,6 +133,11 @@ impl<'a> Call<'a> {
     #[must_use]
     pub fn signed_time(&self) -> Option<&str> {
         self.either("Timestamp", "x-acs-date")
+    }
+
+    /// `SecurityToken`.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.either("SecurityToken", "x-acs-security-token")
     }
 
     /// The job it names, and by which parameter. `Id` replaced `DIJobId` in 2024-05-18, which still takes both.

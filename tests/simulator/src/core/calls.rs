@@ -3,7 +3,7 @@
 //! **May touch:** the cloud; time is passed in.
 //!
 //! **Guarantees**
-//! 1. The order is: the gateway's checks, the job, the operation. A call that is refused changes no job.
+//! 1. The order is: the gateway's checks, then the job and the operation, or STS. A call that is refused changes no job.
 //! 2. What a fault makes the client believe is not what happened: the ledger tells both.
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,8 +14,10 @@ use super::call::{ApiVersion, Call, missing};
 use super::gateway::{Counts, Operation, Passed, Stopped};
 use super::jobs::{Effect, Job};
 use super::ledger::{Execution, Verdict};
+use super::metadata::{self, Told};
 use super::parameters::{drawn, forced, offset, request_id};
 use super::signature::Malformed;
+use super::sts::{Lender, identity};
 use super::switches::{Behaviour, Form2024, Response};
 use super::{Arrival, Cloud, Due, Start};
 
@@ -26,7 +28,7 @@ impl Cloud {
         let id = request_id(self.seed, seq);
         let date = now + self.switches.clock_offset;
         let head = Letterhead { request_id: &id, host: &arrival.request.host, date };
-        let right = self.decide(now, seq, arrival, behaviour);
+        let right = self.decide(now, seq, arrival, behaviour, head);
         let answered = match (right, &behaviour.answer) {
             (Ok(_), Response::Error(refusal)) => {
                 // What a hint without a number tells where no window asks anything: one second.
@@ -36,7 +38,7 @@ impl Cloud {
             (right, _) => right,
         };
         let (reply, verdict) = match answered {
-            Ok(fields) => (head.success(fields), Verdict::Accepted),
+            Ok(reply) => (reply, Verdict::Accepted),
             Err(Stopped::Error(refusal, hint, wait)) => {
                 let verdict = Verdict::Refused { code: refusal.code.clone(), status: refusal.http_status() };
                 (head.error(&refusal, &hint, wait), verdict)
@@ -51,7 +53,22 @@ impl Cloud {
         reply
     }
 
-    fn decide(&mut self, now: Timestamp, seq: u64, arrival: &Arrival, behaviour: &Behaviour) -> Result<Value, Stopped> {
+    fn decide(
+        &mut self,
+        now: Timestamp,
+        seq: u64,
+        arrival: &Arrival,
+        behaviour: &Behaviour,
+        head: Letterhead<'_>,
+    ) -> Result<Reply, Stopped> {
+        if metadata::action(&arrival.request.path).is_some() {
+            let Self { machine, keys, switches, .. } = self;
+            return match machine.tell(now + switches.clock_offset, arrival, &switches.metadata, keys) {
+                Told::Text(text) => Ok(head.text(text)),
+                Told::Json(fields) => Ok(head.success(fields)),
+                Told::No(status) => Err(Stopped::Html(status)),
+            };
+        }
         if arrival.request.path != "/" {
             return Err(Refusal::of("InvalidApi.NotFound").into());
         }
@@ -63,13 +80,23 @@ impl Cloud {
         let mut counts = Counts::default();
         let checked = self.gateway.check(now, &call, &self.keys, &self.switches, is_throttled_anyway, &mut counts);
         self.ledger.note(seq, |entry| (entry.window_count, entry.day_count) = (counts.window, counts.day));
-        let Passed { operation, version, account } = checked?;
-        let job = self.find_job(now, &call, version, &account);
-        let done = job.and_then(|job| match operation {
-            Operation::GetDiJob => Ok(self.look(now, job, version, &account)),
-            Operation::StartDiJob => self.start(now, seq, job, &call, behaviour),
-        });
-        done.map_err(|refusal| self.switches.shaped(refusal).into())
+        let Self { keys, switches, announced, .. } = self;
+        let clock = now + switches.clock_offset;
+        let lender = Lender { clock, parameters: &call.parameters, switches: &switches.sts, keys };
+        let fields = match checked? {
+            Passed::DataWorks { operation, version, account } => {
+                let job = self.find_job(now, &call, version, &account);
+                let done = job.and_then(|job| match operation {
+                    Operation::GetDiJob => Ok(self.look(now, job, version, &account)),
+                    Operation::StartDiJob => self.start(now, seq, job, &call, behaviour),
+                });
+                done.map_err(|refusal| self.switches.shaped(refusal))
+            }
+            Passed::GetCallerIdentity(caller) => Ok(identity(&caller)),
+            Passed::AssumeRole(caller) => lender.assume(&caller),
+            Passed::AssumeRoleWithOidc => lender.assume_with_token(announced),
+        };
+        Ok(head.success(fields?))
     }
 
     /// The job that a call names, if it is there for this account.

@@ -3,8 +3,8 @@
 //! **May touch:** its arguments; time is passed in.
 //!
 //! **Guarantees**
-//! 1. One order of checks: known action and version, access key, signature, signed time, nonce, rate, day, permission.
-//!    A call is refused for the first that fails.
+//! 1. One order of checks: known action and version, access key, its token, signature, signed time, nonce, rate, day,
+//!    permission. A call is refused for the first that fails.
 //! 2. A nonce is burnt by a call that passed the signature, time and nonce checks; by a throttled one only if so switched.
 //! 3. Every call with a right signature counts in its account's day, refused or not; refused ones count in the window
 //!    only if so switched.
@@ -18,11 +18,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::acs3::{self, Authorization, Wrong};
 use super::answer::{Hint, Refusal};
 use super::call::{ApiVersion, Call, required};
+use super::identity::{Caller, Keys};
 use super::signature::verify;
 use super::switches::{Denial, Form2024, Neighbour, NonceScope, Permissions, Switches, VersionQuota};
 use super::throttle::{Day, Throttle};
 
-/// What a call asks for.
+/// What a call asks of `DataWorks`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// A write.
@@ -32,16 +33,26 @@ pub enum Operation {
 }
 
 impl Operation {
-    fn of(action: &str) -> Option<Self> {
-        match action {
-            "StartDIJob" => Some(Self::StartDiJob),
-            "GetDIJob" => Some(Self::GetDiJob),
-            _ => None,
-        }
-    }
-
     fn is_write(self) -> bool {
         self == Self::StartDiJob
+    }
+}
+
+/// What a call asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    DataWorks(Operation, ApiVersion),
+    GetCallerIdentity,
+    AssumeRole,
+    AssumeRoleWithOidc,
+}
+
+impl Action {
+    fn is_write(self) -> bool {
+        match self {
+            Self::DataWorks(operation, _) => operation.is_write(),
+            Self::GetCallerIdentity | Self::AssumeRole | Self::AssumeRoleWithOidc => false,
+        }
     }
 }
 
@@ -77,13 +88,22 @@ impl From<Refusal> for Stopped {
 
 /// A call that passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passed {
-    /// What it asks for.
-    pub operation: Operation,
-    /// In which version of the API.
-    pub version: ApiVersion,
-    /// The account that asks.
-    pub account: String,
+pub enum Passed {
+    /// One to `DataWorks`.
+    DataWorks {
+        /// What it asks for.
+        operation: Operation,
+        /// In which version of the API.
+        version: ApiVersion,
+        /// The account that asks.
+        account: String,
+    },
+    /// `GetCallerIdentity` of STS.
+    GetCallerIdentity(Caller),
+    /// `AssumeRole` of STS.
+    AssumeRole(Caller),
+    /// `AssumeRoleWithOIDC` of STS, which nobody signs.
+    AssumeRoleWithOidc,
 }
 
 /// What a call counted for.
@@ -113,7 +133,7 @@ impl Gateway {
         &mut self,
         now: Timestamp,
         call: &Call<'_>,
-        keys: &BTreeMap<String, Key>,
+        keys: &Keys,
         switches: &Switches,
         is_throttled_anyway: bool,
         counts: &mut Counts,
@@ -131,21 +151,28 @@ impl Gateway {
         &mut self,
         now: Timestamp,
         call: &Call<'_>,
-        keys: &BTreeMap<String, Key>,
+        keys: &Keys,
         switches: &Switches,
         is_throttled_anyway: bool,
         counts: &mut Counts,
     ) -> Result<Passed, Stopped> {
         let clock = now + switches.clock_offset;
-        let (operation, version) = known_operation(call, switches)?;
+        let action = known_action(call, switches)?;
+        if action == Action::AssumeRoleWithOidc {
+            // Nobody signs it, yet the official providers send a time.
+            if let Some(time) = call.signed_time() {
+                check_signed_time(clock, time, switches.signature_age)?;
+            }
+            return Ok(Passed::AssumeRoleWithOidc);
+        }
         if call.is_garbled() {
             return Err(Refusal::of("IncompleteSignature").into());
         }
         let key_id = required("AccessKeyId", call.key_id())?;
-        let key = keys.get(key_id).ok_or_else(|| Refusal::of("InvalidAccessKeyId.NotFound"))?;
-        check_signature(call, &key.secret)?;
-        let pot = pot(&key.account, version, switches);
-        counts.day = Some(self.count_day(clock, &pot, switches));
+        check_signature(call, keys.secret(clock, key_id, call.token(), &switches.sts)?)?;
+        let caller = keys.caller(key_id).ok_or_else(|| Refusal::of("InvalidAccessKeyId.NotFound"))?;
+        let pot = pot(&caller.account, action, switches);
+        counts.day = pot.as_deref().map(|pot| self.count_day(clock, pot, switches));
         check_signed_time(clock, required("Timestamp", call.signed_time())?, switches.signature_age)?;
         let nonce = required("SignatureNonce", call.nonce())?;
         let nonce = match switches.nonce_scope {
@@ -155,17 +182,12 @@ impl Gateway {
         if self.nonces.is_used(clock, &nonce, switches.nonce_memory) {
             return Err(Refusal::of("SignatureNonceUsed").into());
         }
-        let turn = self.check_rate(clock, &pot, operation.is_write(), switches, counts);
+        let turn = pot.map_or(Ok(()), |pot| self.check_rate(clock, &pot, action.is_write(), switches, counts));
         if switches.throttled_burns_nonce || (turn.is_ok() && !is_throttled_anyway) {
             self.nonces.burn(clock, nonce);
         }
         turn?;
-        match (operation, switches.permissions) {
-            (Operation::GetDiJob, Permissions::NoReads(denial) | Permissions::StartOnly(denial)) => Err(deny(denial)),
-            (Operation::GetDiJob, Permissions::All) | (Operation::StartDiJob, _) => {
-                Ok(Passed { operation, version, account: key.account.clone() })
-            }
-        }
+        permitted(action, caller, switches.permissions)
     }
 
     /// The calls of a neighbour of `account` that fell due after `from` and not after `to`, in order. `tell` hears of each
@@ -227,33 +249,67 @@ fn even(from: Timestamp, to: Timestamp, pace: u32) -> impl Iterator<Item = Times
     (calls_until(from) + 1..=calls_until(to)).filter_map(time)
 }
 
-/// Whose calls count together. The pot of the older version bears the account's own name, and a neighbour draws on it.
-fn pot(account: &str, version: ApiVersion, switches: &Switches) -> String {
-    match (version, switches.version_quota) {
-        (ApiVersion::V2024, VersionQuota::Apart) => format!("{account} 2024-05-18"),
-        (ApiVersion::V2024, VersionQuota::One) | (ApiVersion::V2020, _) => account.to_owned(),
+/// Whose calls count together; none: they do not count. The pot of the older version bears the account's own name, and a
+/// neighbour draws on it.
+fn pot(account: &str, action: Action, switches: &Switches) -> Option<String> {
+    match (action, switches.version_quota) {
+        (Action::DataWorks(_, ApiVersion::V2024), VersionQuota::Apart) => Some(format!("{account} 2024-05-18")),
+        (Action::DataWorks(..), _) => Some(account.to_owned()),
+        (Action::GetCallerIdentity | Action::AssumeRole | Action::AssumeRoleWithOidc, _) => None,
     }
 }
 
-fn known_operation(call: &Call<'_>, switches: &Switches) -> Result<(Operation, ApiVersion), Stopped> {
+/// Which action this is. The name comes first: one that no version has is not found, whatever the version.
+fn known_action(call: &Call<'_>, switches: &Switches) -> Result<Action, Stopped> {
     let method = call.arrival.request.method.as_str();
     if !matches!(method, "GET" | "POST") {
         return Err(Refusal::of("UnsupportedHTTPMethod").into());
     }
-    let action = required("Action", call.action())?;
-    let Some(operation) = Operation::of(action) else {
+    let name = required("Action", call.action())?;
+    let of_dataworks = match name {
+        "StartDIJob" => Some(Operation::StartDiJob),
+        "GetDIJob" => Some(Operation::GetDiJob),
+        _ => None,
+    };
+    let of_sts = match name {
+        "GetCallerIdentity" => Some(Action::GetCallerIdentity),
+        "AssumeRole" => Some(Action::AssumeRole),
+        "AssumeRoleWithOIDC" => Some(Action::AssumeRoleWithOidc),
+        _ => None,
+    };
+    if of_dataworks.is_none() && of_sts.is_none() {
         return Err(match switches.permissions {
             Permissions::StartOnly(denial) => deny(denial),
             Permissions::All | Permissions::NoReads(_) => Refusal::of("InvalidAction.NotFound").into(),
         });
+    }
+    let is_of_sts = required("Version", call.version_text())? == "2015-04-01";
+    let action = match call.version() {
+        Some(version) => of_dataworks.map(|operation| Action::DataWorks(operation, version)),
+        None if is_of_sts => of_sts,
+        None => return Err(Refusal::of("NoSuchVersion").into()),
     };
-    required("Version", call.version_text())?;
-    let version = call.version().ok_or_else(|| Refusal::of("NoSuchVersion"))?;
-    match (version, switches.form_2024) {
-        (ApiVersion::V2024, Form2024::GetAndLowerCase) if method != "GET" => {
+    match (action, switches.form_2024) {
+        (Some(Action::DataWorks(_, ApiVersion::V2024)), Form2024::GetAndLowerCase) if method != "GET" => {
             Err(Refusal::of("UnsupportedHTTPMethod").into())
         }
-        (ApiVersion::V2024 | ApiVersion::V2020, _) => Ok((operation, version)),
+        (Some(action), _) => Ok(action),
+        (None, _) => Err(Refusal::of("InvalidAction.NotFound").into()),
+    }
+}
+
+/// What the key may do. STS is another product: the permissions say nothing of it.
+fn permitted(action: Action, caller: Caller, permissions: Permissions) -> Result<Passed, Stopped> {
+    match (action, permissions) {
+        (Action::DataWorks(Operation::GetDiJob, _), Permissions::NoReads(denial) | Permissions::StartOnly(denial)) => {
+            Err(deny(denial))
+        }
+        (Action::DataWorks(operation, version), _) => {
+            Ok(Passed::DataWorks { operation, version, account: caller.account })
+        }
+        (Action::GetCallerIdentity, _) => Ok(Passed::GetCallerIdentity(caller)),
+        (Action::AssumeRole, _) => Ok(Passed::AssumeRole(caller)),
+        (Action::AssumeRoleWithOidc, _) => Ok(Passed::AssumeRoleWithOidc),
     }
 }
 

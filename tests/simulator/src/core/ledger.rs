@@ -4,7 +4,7 @@
 //!
 //! **Guarantees**
 //! 1. Every request to the cloud has one entry, in the order of arrival, whatever became of it.
-//! 2. No secret is kept: no signature, no security token, no string to sign.
+//! 2. No secret is kept: no signature, no token, no string to sign.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,9 @@ pub struct Entry {
     pub account: Option<String>,
     /// `AccessKeyId`.
     pub key_id: Option<String>,
-    /// `Action`.
+    /// ARN of who has the key; absent for a key nobody knows.
+    pub caller: Option<String>,
+    /// `Action`; for a request to the metadata service `MetadataToken`, `MetadataRole` or `MetadataKey`.
     pub action: Option<String>,
     /// `Version`, as text.
     pub version: Option<String>,
@@ -78,8 +80,8 @@ pub struct Entry {
     pub signature: Option<SignatureKind>,
     /// The job it names.
     pub job: Option<i64>,
-    /// All parameters of query and body but `Signature` and `SecurityToken`; the first of each name. Under ACS3 action,
-    /// version and all that belongs to the signature are not among them.
+    /// All parameters of query and body but `Signature`, `SecurityToken` and `OIDCToken`; the first of each name. Under
+    /// ACS3 action, version and all that belongs to the signature are not among them.
     pub parameters: BTreeMap<String, String>,
     /// `SignatureNonce`, or its header.
     pub nonce: Option<String>,
@@ -221,7 +223,8 @@ impl Ledger {
 /// The parameters of a request, without what must not be kept.
 pub(crate) fn without_secrets(parameters: &Parameters) -> BTreeMap<String, String> {
     let mut kept = BTreeMap::new();
-    for (name, value) in parameters.iter().filter(|(name, _)| !matches!(*name, "Signature" | "SecurityToken")) {
+    let is_secret = |name: &str| matches!(name, "Signature" | "SecurityToken" | "OIDCToken");
+    for (name, value) in parameters.iter().filter(|(name, _)| !is_secret(name)) {
         kept.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
     kept

@@ -15,15 +15,21 @@ mod acs3;
 pub mod answer;
 pub mod call;
 mod calls;
+mod choices;
+mod codes;
 pub mod gateway;
 mod gzip;
+pub mod identity;
 pub mod jobs;
+mod jwt;
 pub mod ledger;
+pub mod metadata;
 mod parameters;
 pub mod profile;
 pub mod request;
 pub mod rules;
 pub mod signature;
+pub mod sts;
 pub mod switches;
 pub mod throttle;
 
@@ -33,10 +39,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use call::Call;
 use gateway::{Gateway, Key};
+use identity::{Keys, Lent, Temporary};
 use jobs::{Effect, Job, JobPatch, Jobs};
 use ledger::{ByHand, Entry, Fate, Ledger, Verdict, without_secrets};
+use metadata::Machine;
 use parameters::{drawn, request_id};
 pub use request::{Answer, Arrival, Headers, Outgoing, Request};
+use sts::Announced;
 use switches::{Behaviour, Response, Switches};
 
 #[derive(Debug)]
@@ -59,7 +68,9 @@ enum Due {
 pub struct Cloud {
     /// What can be switched; take effect with the next call.
     pub switches: Switches,
-    keys: BTreeMap<String, Key>,
+    keys: Keys,
+    announced: Announced,
+    machine: Machine,
     jobs: Jobs,
     gateway: Gateway,
     ledger: Ledger,
@@ -76,7 +87,9 @@ impl Cloud {
     pub fn new(switches: Switches, seed: u64) -> Self {
         Self {
             switches,
-            keys: BTreeMap::new(),
+            keys: Keys::new(seed),
+            announced: Announced::default(),
+            machine: Machine::default(),
             jobs: Jobs::new(),
             gateway: Gateway::default(),
             ledger: Ledger::default(),
@@ -115,7 +128,8 @@ impl Cloud {
     fn enter(&mut self, now: Timestamp, arrival: &Arrival, copy_of: Option<u64>) -> (u64, Behaviour) {
         let call = Call::read(arrival).unwrap_or_else(|_| Call::unreadable(arrival));
         let job = call.job().and_then(|(_, id)| id.parse().ok());
-        let account = call.key_id().and_then(|id| self.keys.get(id)).map(|key| key.account.clone());
+        let caller = call.key_id().and_then(|id| self.keys.caller(id));
+        let account = caller.as_ref().map(|caller| caller.account.clone());
         let behaviour = match copy_of {
             None => self.switches.pick(call.action(), job, account.as_deref()),
             Some(_) => Behaviour { answer: Response::Drop, ..Behaviour::default() },
@@ -131,6 +145,7 @@ impl Cloud {
             method: arrival.request.method.clone(),
             account,
             key_id: own(call.key_id()),
+            caller: caller.map(|caller| caller.arn()),
             action: own(call.action()),
             version: own(call.version_text()),
             signature: call.signature(),
@@ -188,7 +203,7 @@ impl Cloud {
         *drawn_until = Some(from.max(now));
         let accounts: BTreeSet<&String> = match &neighbour.account {
             Some(account) => BTreeSet::from([account]),
-            None => keys.values().map(|key| &key.account).collect(),
+            None => keys.accounts().collect(),
         };
         for account in accounts {
             gateway.draw((from, now), account, neighbour, switches, |refused| ledger.drew(account, refused));
@@ -209,18 +224,38 @@ impl Cloud {
 
     /// Adds a key, or replaces the one of the same id.
     pub fn put_key(&mut self, id: &str, key: Key) {
-        self.keys.insert(id.to_owned(), key);
+        self.keys.put(id, key);
     }
 
     /// Gives a key another secret. False: there is no such key.
     pub fn replace_secret(&mut self, id: &str, secret: &str) -> bool {
-        let key = self.keys.get_mut(id);
-        key.map(|key| secret.clone_into(&mut key.secret)).is_some()
+        self.keys.replace_secret(id, secret)
     }
 
     /// Takes a key away. False: there was none.
     pub fn remove_key(&mut self, id: &str) -> bool {
-        self.keys.remove(id).is_some()
+        self.keys.remove(id)
+    }
+
+    /// Adds a temporary key, or replaces the one of the same id.
+    pub fn put_temporary_key(&mut self, id: &str, temporary: Temporary) {
+        self.keys.put_temporary(id, temporary);
+    }
+
+    /// What may be told of the temporary keys.
+    #[must_use]
+    pub fn temporary_keys(&self) -> Vec<Lent> {
+        self.keys.lent()
+    }
+
+    /// Ends all temporary keys, whatever was told of their end.
+    pub fn expire_temporary_keys(&mut self, now: Timestamp) {
+        self.keys.expire(now + self.switches.clock_offset);
+    }
+
+    /// From now on STS takes this token from this provider, though its issuer is not listed.
+    pub fn announce_token(&mut self, provider: &str, token: &str) {
+        self.announced.add(provider, token);
     }
 
     /// A job as it was at the last [`Self::advance`].

@@ -16,7 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Outgoing;
 use super::answer::{Hint, Oddity, Refusal};
+pub use super::choices::{Denial, Failures, Form2024, NonceScope, Permissions, VersionQuota};
 use super::jobs::JobRules;
+use super::metadata::Metadata;
+use super::sts::Sts;
 use super::throttle::Limits;
 
 /// When something happens, if at all.
@@ -202,75 +205,6 @@ impl Fault {
     }
 }
 
-/// How the gateway says no to a call that the key may not make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Denial {
-    /// 403 `Forbidden.RAM`, as the access control does.
-    Forbidden,
-    /// 403 `403030`, the same in numbers.
-    Numeric,
-    /// 404 and a page of HTML, as a gateway that does not know the call.
-    Html,
-}
-
-/// What keys may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Permissions {
-    /// All that the cloud offers.
-    #[default]
-    All,
-    /// No reads.
-    NoReads(Denial),
-    /// `StartDIJob` alone is known; every other action is refused this way, unknown ones too.
-    StartOnly(Denial),
-}
-
-/// Whose nonces are remembered together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum NonceScope {
-    /// Those of one access key.
-    #[default]
-    PerKey,
-    /// All.
-    AllKeys,
-}
-
-/// How `DataWorks` itself, behind the gateway, says that a call failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Failures {
-    /// By the HTTP status of the code.
-    #[default]
-    ByStatus,
-    /// With status 200 and `Success: false`.
-    BySuccess,
-}
-
-/// In which form version 2024-05-18 takes a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Form2024 {
-    /// By GET and POST; `True` as `true`.
-    #[default]
-    Any,
-    /// By GET alone, as its page lists it, and with booleans in lower case.
-    GetAndLowerCase,
-}
-
-/// Whose calls the limits of one account count together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum VersionQuota {
-    /// Those of all versions.
-    #[default]
-    One,
-    /// Those of each version. A neighbour calls the older one.
-    Apart,
-}
-
 /// Another client of the same quota. It calls evenly, the first call of a second at its turn, and never stops for a
 /// refusal. What is too much for both is refused to whoever comes later. It begins when it is first seen here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -324,6 +258,10 @@ pub struct Switches {
     pub form_2024: Form2024,
     /// Whether the calls of both versions count together, in rate and day.
     pub version_quota: VersionQuota,
+    /// Roles, and how temporary keys behave.
+    pub sts: Sts,
+    /// The machine whose metadata service this is.
+    pub metadata: Metadata,
 }
 
 impl Default for Switches {
@@ -348,6 +286,8 @@ impl Default for Switches {
             throttled_burns_nonce: false,
             form_2024: Form2024::Any,
             version_quota: VersionQuota::One,
+            sts: Sts::default(),
+            metadata: Metadata::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 
 use super::answer::{Hint, Oddity, Refusal, Reply};
+use super::identity::RoleArn;
 use super::jobs::{Console, Course, ForcedRerun, JobRules, JobStatus, StartOnRunning};
 use super::ledger::Execution;
 use super::signature::Parameters;
@@ -18,6 +19,8 @@ use super::*;
 mod delivery;
 #[path = "quota_tests.rs"]
 mod quota;
+#[path = "sts_tests.rs"]
+mod sts;
 #[path = "versions_tests.rs"]
 mod versions;
 

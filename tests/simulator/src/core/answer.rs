@@ -60,6 +60,12 @@ impl Refusal {
         self
     }
 
+    /// Whether its code is a number.
+    #[must_use]
+    pub fn is_number(&self) -> bool {
+        self.code.bytes().all(|byte| byte.is_ascii_digit())
+    }
+
     /// The HTTP status it is answered with.
     #[must_use]
     pub fn http_status(&self) -> u16 {

@@ -141,7 +141,7 @@ impl Gateway {
         let checked = self.checked(now, call, keys, switches, is_throttled_anyway, counts);
         checked.map_err(|stopped| match (stopped, call.version()) {
             (Stopped::Error(refusal, hint, wait), Some(ApiVersion::V2024)) => {
-                Stopped::Error(refusal.in_numbers(), hint, wait)
+                Stopped::Error(switches.numbered(refusal), hint, wait)
             }
             (stopped, _) => stopped,
         })

@@ -308,12 +308,18 @@ impl Switches {
 
     /// A refusal of `DataWorks` itself, as it looks on the wire. One that names its status keeps it.
     pub(crate) fn shaped(&self, refusal: Refusal) -> Refusal {
-        let numeric = self.numeric_status.filter(|_| refusal.code.bytes().all(|byte| byte.is_ascii_digit()));
+        let numeric = self.numeric_status.filter(|_| refusal.is_number());
         let status = match self.failures {
             Failures::ByStatus => numeric,
             Failures::BySuccess => Some(200),
         };
         Refusal { status: refusal.status.or(status), ..refusal }
+    }
+
+    /// A refusal of the gateway, as version 2024-05-18 says it. What comes as a number looks as if from `DataWorks` itself.
+    pub(crate) fn numbered(&self, refusal: Refusal) -> Refusal {
+        let refusal = refusal.in_numbers();
+        if refusal.is_number() { self.shaped(refusal) } else { refusal }
     }
 
     /// When an accepted start is carried out.

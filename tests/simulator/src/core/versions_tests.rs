@@ -228,12 +228,20 @@ fn the_version_of_2024_speaks_of_errors_in_numbers() {
     assert_eq!(outcome(&mut denied, at(0), &wire(V2024, V1, "GetDIJob", "a")), "403030 403");
     assert_eq!(outcome(&mut denied, at(0), &wire(V2020, V1, "GetDIJob", "b")), "Forbidden.RAM 403");
 
+    denied.switches.failures = Failures::BySuccess;
+    let refused = answer(&mut denied, at(0), &wire(V2024, V1, "GetDIJob", "c"));
+    assert_eq!((code_of(&refused).as_str(), &body(&refused)["Success"]), ("403030 200", &json!(false)));
+    let wrong = wire(V2024, V1, "GetDIJob", "d").with(|wire| wire.secret.push('x'));
+    assert_eq!(outcome(&mut denied, at(0), &wrong), "SignatureDoesNotMatch 400", "no error of DataWorks itself");
+
     let one = Limits { rate: Rate::Total(1), ..Limits::enterprise() };
     let mut throttled = cloud(Switches { limits: one, ..Switches::default() });
     assert_eq!(outcome(&mut throttled, at(0), &wire(V2024, Acs3, "GetDIJob", "a")), "ok");
     let refused = answer(&mut throttled, at(0), &wire(V2024, Acs3, "GetDIJob", "b"));
     assert_eq!((code_of(&refused).as_str(), &body(&refused)["Message"]), ("9990020002 400", &json!("Throttling.User")));
     assert_eq!(refused.header("x-acs-retry-after"), Some("1000"));
+    throttled.switches.numeric_status = Some(500);
+    assert_eq!(outcome(&mut throttled, at(0), &wire(V2024, V1, "GetDIJob", "e")), "9990020002 500");
     throttled.switches.limits.refusal.status = Some(503);
     assert_eq!(outcome(&mut throttled, at(0), &wire(V2024, V1, "GetDIJob", "c")), "9990020002 503");
     assert_eq!(outcome(&mut throttled, at(0), &wire(V2020, V1, "GetDIJob", "d")), "Throttling.Api 503");

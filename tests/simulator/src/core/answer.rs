@@ -308,7 +308,9 @@ impl Letterhead<'_> {
         }
     }
 
-    fn json(&self, status: u16, body: &Value) -> Reply {
+    /// JSON as it is, without a request id.
+    #[must_use]
+    pub fn json(&self, status: u16, body: &Value) -> Reply {
         self.reply(status, JSON, body.to_string().into_bytes())
     }
 

@@ -65,7 +65,7 @@ impl Cloud {
             let Self { machine, keys, switches, .. } = self;
             return match machine.tell(now + switches.clock_offset, arrival, &switches.metadata, keys) {
                 Told::Text(text) => Ok(head.text(text)),
-                Told::Json(fields) => Ok(head.success(fields)),
+                Told::Json(fields) => Ok(head.json(200, &fields)),
                 Told::No(status) => Err(Stopped::Html(status)),
             };
         }

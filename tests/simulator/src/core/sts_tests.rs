@@ -369,6 +369,8 @@ fn a_machine_tells_its_role_and_a_key_of_it_to_whoever_has_a_token() {
     assert_eq!(metadata(&mut cloud, 0, "GET", KEYS, header).body, b"runner");
     let told = body(&metadata(&mut cloud, 0, "GET", &format!("{KEYS}runner"), header));
     assert_eq!((&told["Code"], &told["LastUpdated"]), (&json!("Success"), &json!("2026-01-02T03:04:05Z")));
+    let fields: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(fields, ["AccessKeyId", "AccessKeySecret", "Code", "Expiration", "LastUpdated", "SecurityToken"]);
     let key = lent(&told);
     assert_eq!(key.expiration, "2026-01-02T09:04:05Z");
     assert_eq!(outcome(&mut cloud, at(1), &key.start("a", 1)), "ok");

@@ -111,6 +111,12 @@ pub struct Config {
     #[arg(num_args = 0..=1, require_equals = true, hide_env_values = true, verbatim_doc_comment)]
     pub allow_insecure_endpoints: bool,
 
+    /// A further host that a DataWorksAccount may name as its endpoint, such as a gateway's:
+    /// host or host:port. May be given many times; in the variable, with commas between.
+    #[arg(long = "allowed-host", env = "DIJOB_ALLOWED_HOST", value_name = "HOST", help_heading = CLOUD)]
+    #[arg(value_parser = host, value_delimiter = ',', hide_env_values = true, verbatim_doc_comment)]
+    pub allowed_hosts: Vec<String>,
+
     /// Limit for connecting to the API, TLS included.
     #[arg(long, env = "DIJOB_CONNECT_TIMEOUT", value_name = "DURATION", help_heading = CLOUD)]
     #[arg(default_value = "5s", value_parser = duration, hide_env_values = true, verbatim_doc_comment)]
@@ -235,6 +241,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| wanted.to_owned())
 }
 
+/// A host name, perhaps with a port.
+fn host(text: &str) -> Result<String, String> {
+    let (name, port) = text.split_once(':').unwrap_or((text, "443"));
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    if name.is_empty() || !name.chars().all(is_name) || port.parse::<u16>().is_err() {
+        return Err("write the host name alone, such as gateway.example.com or gateway.example.com:8443".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
@@ -262,6 +278,7 @@ mod tests {
             renew_deadline: seconds(10),
             retry_period: seconds(2),
             allow_insecure_endpoints: false,
+            allowed_hosts: Vec::new(),
             connect_timeout: seconds(5),
             call_timeout: seconds(15),
             settle_time: seconds(30),
@@ -279,7 +296,7 @@ mod tests {
     fn every_flag_has_its_twin_a_heading_and_help() {
         let command = Config::command();
         let ours: Vec<_> = command.get_arguments().filter(|arg| arg.get_help_heading().is_some()).collect();
-        assert_eq!(ours.len(), 19, "a flag without a heading, or one that this test does not count");
+        assert_eq!(ours.len(), 20, "a flag without a heading, or one that this test does not count");
         for arg in ours {
             let long = arg.get_long().unwrap();
             let twin = format!("DIJOB_{}", long.replace('-', "_").to_uppercase());
@@ -307,6 +324,16 @@ mod tests {
         assert!(parse(&["--allow-insecure-endpoints"]).unwrap().allow_insecure_endpoints);
         assert!(!parse(&["--allow-insecure-endpoints=false"]).unwrap().allow_insecure_endpoints);
         assert!(parse(&["--leader-elect=perhaps"]).is_err());
+    }
+
+    #[test]
+    fn an_allowed_host_is_a_host_and_nothing_else() {
+        let hosts = parse(&["--allowed-host", "gateway.example", "--allowed-host=a.test:8443,b.test"]).unwrap();
+        assert_eq!(hosts.allowed_hosts, ["gateway.example", "a.test:8443", "b.test"]);
+        for wrong in ["https://gateway.example", "gateway.example/", "*.example", "user@host", "", " "] {
+            let refused = parse(&["--allowed-host", wrong]).unwrap_err();
+            assert!(refused.contains("host name alone"), "{wrong}: {refused}");
+        }
     }
 
     #[test]

@@ -131,7 +131,10 @@ fn parts(config: &Config, shared: Shared) -> Result<Parts, Failure> {
         health,
         metrics,
         role,
-        hosts: HostRules { allow_insecure_endpoints: config.allow_insecure_endpoints, ..HostRules::default() },
+        hosts: HostRules {
+            allow_insecure_endpoints: config.allow_insecure_endpoints,
+            allowed_hosts: config.allowed_hosts.clone(),
+        },
         settings: Settings { settle: config.settle_time, confirm: config.confirm_timeout, grace: config.missing_grace },
         time_to_send: config.connect_timeout + WRITE_LIMIT,
         passes: usize::from(config.max_concurrent_passes),

@@ -223,6 +223,14 @@ async fn an_account_is_refused_with_a_message_that_says_what_to_do() {
         (quota("Enterprise", json!({ "callsPerDay": 0 })), Some("should be greater than or equal to 1")),
         (quota("Basic", json!({ "readsPerSecond": null, "writesPerSecond": null, "callsPerDay": null })), None),
         (account(json!({ "quota": null })), None),
+        (account(json!({ "network": "VPC" })), None),
+        (account(json!({ "network": "vpc" })), Some("spec.network: Unsupported value")),
+        (
+            account(json!({ "network": "VPC", "regionId": null, "endpoint": "https://gateway.example.com" })),
+            Some("network: VPC needs regionId; with endpoint, name the VPC host itself"),
+        ),
+        (account(json!({ "signature": "ACS3-HMAC-SHA256" })), None),
+        (account(json!({ "signature": "hmac-sha1" })), Some("spec.signature: Unsupported value")),
         (account(json!({ "credentials": null })), Some("spec.credentials: Required value")),
         (account(json!({ "credentials": {} })), Some("spec.credentials.secretRef: Required value")),
         (secret(json!({})), Some("spec.credentials.secretRef.name: Required value")),
@@ -238,6 +246,9 @@ async fn an_account_is_refused_with_a_message_that_says_what_to_do() {
         (secret(json!({ "name": "key", "accessKeyIdKey": word(254) })), Some("Too long")),
         (secret(json!({ "name": "key", "accessKeySecretKey": word(254) })), Some("Too long")),
         (secret(json!({ "name": "key", "accessKeyIdKey": "" })), Some("should be at least 1 chars long")),
+        (secret(json!({ "name": "key", "securityTokenKey": word(253) })), None),
+        (secret(json!({ "name": "key", "securityTokenKey": word(254) })), Some("Too long")),
+        (secret(json!({ "name": "key", "securityTokenKey": "" })), Some("should be at least 1 chars long")),
         (secret(json!({ "name": "key", "accessKeySecretKey": "" })), Some("should be at least 1 chars long")),
     ];
     judge("accounts", "DataWorksAccount", rows).await;
@@ -285,6 +296,8 @@ async fn a_fresh_job_has_the_defaults_and_a_status_that_was_never_looked_at() {
     let bare = create(&client, "defaults", "DataWorksAccount", account(json!({}))).await.unwrap();
     let secret = json!({ "accessKeyIdKey": "accessKeyId", "accessKeySecretKey": "accessKeySecret", "name": "key" });
     assert_eq!(bare.data["spec"]["credentials"]["secretRef"], secret);
+    let how = ["network", "signature"].map(|field| bare.data["spec"][field].clone());
+    assert_eq!(how, ["Public", "HMAC-SHA1"]);
 }
 
 /// A job in a namespace of its own, with a whole status.

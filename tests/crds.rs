@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use dijob_operator::api::{self, DataIntegrationJob, DataWorksAccount};
+use dijob_operator::api::{self, DataIntegrationJob, DataWorksAccount, Network};
 use kube::core::cel::{validate_cel, validate_cel_update};
 use serde_json::{Value, json};
 
@@ -48,6 +48,12 @@ fn account(region: Option<&str>, endpoint: Option<&str>, edition: &str, quota: V
     serde_json::from_value(object).unwrap()
 }
 
+/// The same account, reached from inside the cloud's network.
+fn within(mut account: DataWorksAccount) -> DataWorksAccount {
+    account.spec.network = Network::Vpc;
+    account
+}
+
 #[test]
 fn the_rules_of_a_job_refuse_with_their_message() {
     let start_time = |t: i64| json!({ "diJobId": 1, "realtimeStartSettings": { "startTime": t } });
@@ -85,6 +91,8 @@ fn the_rules_of_an_account_refuse_with_their_message() {
         (at("https://gateway.example.com/path"), "endpoint is a scheme and a host"),
         (at("https://gateway.example.com?a=b"), "endpoint is a scheme and a host"),
         (at("https://user@gateway.example.com"), "endpoint is a scheme and a host"),
+        (within(account(shanghai, None, "Basic", none())), ""),
+        (within(account(None, gateway, "Basic", none())), "network: VPC needs regionId"),
         (basic(json!({ "readsPerSecond": 5, "writesPerSecond": 5, "callsPerDay": 100 })), ""),
         (basic(json!({ "readsPerSecond": 6 })), "only edition Enterprise"),
         (basic(json!({ "writesPerSecond": 6 })), "only edition Enterprise"),

@@ -41,8 +41,8 @@ use dijob_operator::plan::{
 };
 use jiff::Timestamp;
 use support::plan::{
-    Build as _, ago, forced, hence, job, last, look_failed, now, observed, ordinary, refused, saw, status_laws,
-    with_offset,
+    Build as _, SERVICE, ago, forced, hence, job, last, look_failed, now, observed, ordinary, refused, saw,
+    status_laws, with_offset,
 };
 
 const STOPPED: &str = "Stopped";

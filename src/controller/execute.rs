@@ -44,7 +44,7 @@ async fn look(ctx: &Context, subject: &Subject, job: &JobRef) -> Outcome {
     }
     let at = ctx.clock.now();
     let stamp = Stamp { nonce: ctx.clock.nonce(), time: subject.seen.cloud_time(at) };
-    let reply = ctx.cloud.get_di_job(&access.endpoint, &access.key, &stamp, job.di_job_id).await;
+    let reply = ctx.cloud.get_di_job(&access.service, &access.key, &stamp, job.di_job_id).await;
     ctx.turns.done(uid, permit, reply.result.as_ref().err());
     learn(ctx, subject, access, Operation::GetDiJob, &reply);
     let seen = match reply.result {
@@ -95,7 +95,7 @@ async fn start(ctx: &Context, subject: &Subject, plan: &Plan, pending: &PendingS
         return Ok((Outcome::NotSent, committed));
     }
     let stamp = Stamp { nonce: pending.nonce.clone(), time: pending.signed_time.0 };
-    let reply = ctx.cloud.start_di_job(&access.endpoint, &access.key, &stamp, &request(pending)).await;
+    let reply = ctx.cloud.start_di_job(&access.service, &access.key, &stamp, &request(pending)).await;
     ctx.turns.done(uid, permit, reply.result.as_ref().err());
     learn(ctx, subject, access, Operation::StartDiJob, &reply);
     let answer = match reply.result {
@@ -142,7 +142,7 @@ fn request(pending: &PendingStart) -> StartDiJobRequest {
 /// What any answer teaches: the cloud's clock, a key that it refuses, a count.
 fn learn<T>(ctx: &Context, subject: &Subject, access: &Access, operation: Operation, reply: &Reply<T>) {
     if let Some(theirs) = reply.server_time {
-        ctx.memory.learn_time(access.endpoint.host(), theirs, ctx.clock.now());
+        ctx.memory.learn_time(access.service.endpoint.host(), theirs, ctx.clock.now());
     }
     let error = reply.result.as_ref().err();
     if error.is_some_and(|e| matches!(e.kind, ErrorKind::Denied | ErrorKind::Expired)) {

@@ -11,10 +11,10 @@ use super::queue::ObjectKey;
 use super::secrets::KeyView;
 use super::turns::BudgetKey;
 use crate::api::{
-    AccountQuota, DataIntegrationJob, DataWorksAccount, Edition, JobStatus, RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION,
-    SecretRef,
+    AccountQuota, DataIntegrationJob, DataWorksAccount, DataWorksAccountSpec, Edition, JobStatus, Network,
+    RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION, SecretRef, Signature,
 };
-use crate::dataworks::{AccessKey, Endpoint};
+use crate::dataworks::{AccessKey, Endpoint, Scheme, Service, Version};
 use crate::lease::Role;
 use crate::plan::Observed;
 use crate::plan::observed::{Account, Annotations, Key, Object};
@@ -36,8 +36,8 @@ pub struct Subject {
 /// How to call the cloud.
 #[derive(Clone, Debug)]
 pub struct Access {
-    /// Where.
-    pub endpoint: Endpoint,
+    /// Where, and how.
+    pub service: Service,
     /// As whom.
     pub key: AccessKey,
     /// On whose budget.
@@ -51,9 +51,9 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
     let Some(job) = ctx.objects.job(key) else { return Ok(None) };
     let Some(uid) = job.uid() else { return Ok(None) };
     let account = ctx.objects.account(&key.namespace, &job.spec.account_ref.name);
-    let (view, endpoint) = usable(ctx, account.as_ref());
-    let (key_view, access) = match (&account, endpoint) {
-        (Some(Ok(account)), Some(endpoint)) => key_of(ctx, key, account, endpoint).await?,
+    let (view, service) = usable(ctx, account.as_ref());
+    let (key_view, access) = match (&account, service) {
+        (Some(Ok(account)), Some(service)) => key_of(ctx, key, account, service).await?,
         (_, _) => (Key::Missing(String::new()), None),
     };
     let missing = !matches!((&view, &key_view), (Account::Found { .. }, Key::Ready { .. }));
@@ -70,7 +70,7 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
         Role::Leader { holder, transitions, .. } => (holder.clone(), *transitions),
         Role::Follower | Role::Lost => (String::new(), 0),
     };
-    let cloud_offset = access.as_ref().map(|a| ctx.memory.offset(a.endpoint.host())).unwrap_or_default();
+    let cloud_offset = access.as_ref().map(|a| ctx.memory.offset(a.service.endpoint.host())).unwrap_or_default();
     let never_sent = record.pending_start.as_ref().is_some_and(|p| p.attempt <= 1 && facts.never_sent.contains(&p.id));
     let mut seen = Observed {
         object: Object {
@@ -123,7 +123,7 @@ pub fn refresh(ctx: &Context, subject: &Subject) -> Observed {
     let uid = &subject.seen.object.uid;
     let facts = ctx.memory.facts(uid);
     let (turn, hold) = ctx.turns.standing(subject.access.as_ref().map(|a| &a.budget), uid);
-    let host = subject.access.as_ref().map(|a| a.endpoint.host());
+    let host = subject.access.as_ref().map(|a| a.service.endpoint.host());
     Observed {
         reading: facts.reading,
         call_at: facts.call.at,
@@ -145,7 +145,7 @@ fn remember(ctx: &Context, uid: &str, job: &DataIntegrationJob, missing: bool) -
     })
 }
 
-fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>) -> (Account, Option<Endpoint>) {
+fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>) -> (Account, Option<Service>) {
     let account = match account {
         None => return (Account::Absent, None),
         Some(Err(problem)) => return (Account::Invalid(format!("this operator cannot read it ({problem})")), None),
@@ -153,7 +153,7 @@ fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>
     };
     let spec = &account.spec;
     let endpoint = match (&spec.region_id, &spec.endpoint) {
-        (Some(region), _) => Endpoint::of_region(region),
+        (Some(region), _) => Endpoint::of_region(region, spec.network == Network::Vpc),
         (None, Some(url)) => Endpoint::parse(url, &ctx.hosts),
         (None, None) => return (Account::Invalid("it has neither regionId nor endpoint".to_owned()), None),
     };
@@ -161,26 +161,38 @@ fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>
         Ok(endpoint) => {
             let uid: String = account.uid().unwrap_or_default().chars().take(8).collect();
             let version = format!("{uid}.{}", account.metadata.generation.unwrap_or_default());
-            (Account::Found { region: endpoint.identity(), version }, Some(endpoint))
+            let service = service(spec, endpoint);
+            let (region, how) = (service.endpoint.identity(), service.to_string());
+            (Account::Found { region, version, service: how }, Some(service))
         }
         Err(problem) => (Account::Invalid(problem.to_string()), None),
     }
+}
+
+fn service(spec: &DataWorksAccountSpec, endpoint: Endpoint) -> Service {
+    let scheme = match spec.signature {
+        Signature::HmacSha1 => Scheme::Rpc,
+        Signature::Acs3HmacSha256 => Scheme::Acs3,
+    };
+    // In the newer version no look tells when a job was last started: what is recorded under one version could not be
+    // compared with what is seen under the other.
+    Service { endpoint, version: Version::V2020, scheme }
 }
 
 async fn key_of(
     ctx: &Context,
     key: &ObjectKey,
     account: &DataWorksAccount,
-    endpoint: Endpoint,
+    service: Service,
 ) -> Result<(Key, Option<Access>), Error> {
     let from = &account.spec.credentials.secret_ref;
     Ok(match ctx.secrets.key(&key.namespace, from).await? {
         KeyView::Missing(why) => (Key::Missing(why), None),
         KeyView::Ready(access_key, version) => {
-            let budget = BudgetKey { endpoint: endpoint.host().to_owned(), key_id: access_key.id.clone() };
+            let budget = BudgetKey { endpoint: service.endpoint.identity(), key_id: access_key.id.clone() };
             ctx.turns.state(&budget, &account.uid().unwrap_or_default(), limits(account));
             let id = access_key.id.clone();
-            (Key::Ready { id, version }, Some(Access { endpoint, key: access_key, budget, secret: from.clone() }))
+            (Key::Ready { id, version }, Some(Access { service, key: access_key, budget, secret: from.clone() }))
         }
     })
 }

@@ -87,7 +87,7 @@ impl Secrets {
 }
 
 fn parse(secret: Option<&Secret>, from: &SecretRef) -> KeyView {
-    let SecretRef { name, access_key_id_key: id_key, access_key_secret_key: secret_key } = from;
+    let SecretRef { name, access_key_id_key: id_key, access_key_secret_key: secret_key, security_token_key } = from;
     let Some(secret) = secret else {
         return KeyView::Missing(format!(
             "Secret \"{name}\" does not exist in this namespace: create it with the keys {id_key} and {secret_key}"
@@ -102,11 +102,13 @@ fn parse(secret: Option<&Secret>, from: &SecretRef) -> KeyView {
         std::str::from_utf8(&bytes.0)
             .map_err(|_| format!("key {key} of Secret \"{name}\" is not text: store the AccessKey as it was given"))
     };
-    let key = text(id_key)
-        .and_then(|id| text(secret_key).map(|secret| (id, secret)))
-        .and_then(|(id, key)| AccessKey::new(id, key, None).map_err(|problem| format!("Secret \"{name}\": {problem}")));
+    let key = || {
+        let token = security_token_key.as_deref().map(text).transpose()?;
+        let key = AccessKey::new(text(id_key)?, text(secret_key)?, token);
+        key.map_err(|problem| format!("Secret \"{name}\": {problem}"))
+    };
     let version = secret.metadata.resource_version.clone().unwrap_or_default();
-    match key {
+    match key() {
         Ok(key) => KeyView::Ready(key, version),
         Err(why) => KeyView::Missing(why),
     }
@@ -124,6 +126,7 @@ mod tests {
             name: name.to_owned(),
             access_key_id_key: "id".to_owned(),
             access_key_secret_key: "secret".to_owned(),
+            security_token_key: None,
         };
         assert!(secrets.key("team", &from("key")).await.is_err(), "a name like others is asked for");
         for name in ["../../other/secrets/key", "..", "two words", "key?watch=true"] {
@@ -131,5 +134,30 @@ mod tests {
             let no_name = |why: &str| why.starts_with("no Secret can have the name ");
             assert!(matches!(&told, Some(KeyView::Missing(why)) if no_name(why)), "{told:?}");
         }
+    }
+
+    #[test]
+    fn a_temporary_key_needs_the_token_that_is_named() {
+        let data = |pairs: &[(&str, &str)]| {
+            let data = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), k8s_openapi::ByteString((*value).as_bytes().to_vec())));
+            Secret { data: Some(data.collect()), ..Secret::default() }
+        };
+        let from = |token: Option<&str>| SecretRef {
+            name: "key".to_owned(),
+            access_key_id_key: "id".to_owned(),
+            access_key_secret_key: "secret".to_owned(),
+            security_token_key: token.map(str::to_owned),
+        };
+        let whole = data(&[("id", "STS.a"), ("secret", "b"), ("token", "c")]);
+        let token = |view: &KeyView| match view {
+            KeyView::Ready(key, _) => Some(key.security_token.is_some()),
+            KeyView::Missing(_) => None,
+        };
+        assert_eq!(token(&parse(Some(&whole), &from(Some("token")))), Some(true));
+        assert_eq!(token(&parse(Some(&whole), &from(None))), Some(false), "it is not asked for");
+        let told = parse(Some(&data(&[("id", "STS.a"), ("secret", "b")])), &from(Some("token")));
+        assert!(matches!(&told, KeyView::Missing(why) if why == "Secret \"key\" has no key token: add it"), "{told:?}");
     }
 }

@@ -54,8 +54,8 @@ pub enum EndpointProblem {
     Loopback,
     /// A host that is neither the cloud's nor allowed.
     #[error(
-        "{0} is not a DataWorks host: set regionId instead of endpoint, or name a host of the form \
-         dataworks.<region>.aliyuncs.com"
+        "{0} is not a DataWorks host: set regionId instead of endpoint, name a host of the form \
+         dataworks.<region>.aliyuncs.com, or have the operator's flag --allowed-host name it"
     )]
     NotAllowed(String),
     /// Not a region id.
@@ -64,15 +64,16 @@ pub enum EndpointProblem {
 }
 
 impl Endpoint {
-    /// The public endpoint of a region.
+    /// The endpoint of a region: the public one, or the one inside the region's own network.
     ///
     /// # Errors
     /// [`EndpointProblem::Region`] if `region` does not look like `cn-shanghai`.
-    pub fn of_region(region: &str) -> Result<Self, EndpointProblem> {
+    pub fn of_region(region: &str, vpc: bool) -> Result<Self, EndpointProblem> {
         if !is_region(region) {
             return Err(EndpointProblem::Region);
         }
-        let host = format!("dataworks.{region}.aliyuncs.com");
+        let service = if vpc { "dataworks-vpc" } else { "dataworks" };
+        let host = format!("{service}.{region}.aliyuncs.com");
         Ok(Self { scheme: Scheme::Https, host, region: Some(region.to_owned()) })
     }
 
@@ -244,16 +245,19 @@ mod tests {
     }
 
     #[test]
-    fn a_region_makes_the_public_endpoint() {
-        let endpoint = Endpoint::of_region("cn-shanghai").unwrap();
-        assert_eq!(
-            endpoint,
-            Endpoint::parse("https://dataworks.cn-shanghai.aliyuncs.com", &HostRules::default()).unwrap()
-        );
+    fn a_region_makes_the_endpoint_of_its_network() {
+        for (vpc, url) in [
+            (false, "https://dataworks.cn-shanghai.aliyuncs.com"),
+            (true, "https://dataworks-vpc.cn-shanghai.aliyuncs.com"),
+        ] {
+            let endpoint = Endpoint::of_region("cn-shanghai", vpc).unwrap();
+            assert_eq!(endpoint, Endpoint::parse(url, &HostRules::default()).unwrap());
+            assert_eq!(endpoint.identity(), "cn-shanghai", "which jobs the ids mean does not depend on the network");
+        }
         for region in
             ["", "cn", "cn-", "-cn", "c-n", "cn--a", "CN-shanghai", "cn-sh.evil.test/", "cn_sh-a", "cn-a@b", "1n-a"]
         {
-            assert_eq!(Endpoint::of_region(region), Err(EndpointProblem::Region), "{region}");
+            assert_eq!(Endpoint::of_region(region, false), Err(EndpointProblem::Region), "{region}");
         }
     }
 
@@ -356,7 +360,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_prints_as_its_origin() {
-        let endpoint = Endpoint::of_region("cn-shanghai").unwrap();
+        let endpoint = Endpoint::of_region("cn-shanghai", false).unwrap();
         assert_eq!(format!("{endpoint:?}"), r#"Endpoint("https://dataworks.cn-shanghai.aliyuncs.com")"#);
     }
 

@@ -1,35 +1,54 @@
-//! The client of the `DataWorks` API, version 2020-05-18: one method per operation.
+//! The client of the `DataWorks` API, versions 2020-05-18 and 2024-05-18: one method per operation.
 //!
 //! **May touch:** the network, through a [`Transport`]. It knows no Kubernetes.
 //!
 //! **Guarantees**
 //! 1. One call of a method is one attempt: nothing here or below sends a request again.
-//! 2. The same endpoint, key, stamp and request give the same bytes: a resend can be an exact copy.
+//! 2. The same service, key, stamp and request give the same bytes: a resend can be an exact copy.
 //! 3. Success is claimed only for HTTP 200 with a JSON object that does not say `Success: false`.
 //!
 //! An XML body is not read: `Format=json` is sent, so XML comes from something else and counts as no answer of the cloud.
 
+use std::fmt;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONTENT_TYPE, DATE, HOST, HeaderMap, USER_AGENT};
+use http::header::{DATE, HeaderMap};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
 pub use self::credentials::{AccessKey, KeyPart, KeyProblem};
 pub use self::endpoint::{Endpoint, EndpointProblem, HostRules};
 pub use self::error::{Error, ErrorKind, Operation, Ran};
-use self::model::{Answer, DiJob, StartDiJobAnswer, StartDiJobRequest};
-use self::sign::{Parameters, encoded, rpc};
+pub use self::model::Version;
+use self::model::{Answer, DiJob, StartDiJobAnswer, StartDiJobRequest, look_parameters};
+use self::request::signed;
+pub use self::sign::Scheme;
 pub use self::transport::{HttpTransport, Timeouts, Transport, TransportError};
 
 pub mod credentials;
 pub mod endpoint;
 pub mod error;
 pub mod model;
+mod request;
 pub mod sign;
 pub mod transport;
 
-const VERSION: &str = "2020-05-18";
+/// How the API is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// In which version.
+    pub version: Version,
+    /// How requests are signed.
+    pub scheme: Scheme,
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.endpoint.host(), self.version.as_str(), self.scheme.as_str())
+    }
+}
 
 /// What makes one signature differ from the next. An attempt that repeats an earlier one bears the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,26 +85,20 @@ impl Client {
     /// what a start does to a running job is documented nowhere.
     pub async fn start_di_job(
         &self,
-        endpoint: &Endpoint,
+        service: &Service,
         key: &AccessKey,
         stamp: &Stamp,
         request: &StartDiJobRequest,
     ) -> Reply<StartDiJobAnswer> {
-        let request = signed(Operation::StartDiJob, endpoint, key, stamp, &request.form());
+        let request = signed(Operation::StartDiJob, service, key, stamp, &request.parameters(service.version));
         self.call(Operation::StartDiJob, request, |answer| Some(answer.started())).await
     }
 
     /// Looks at a job. A read; it changes nothing and may be repeated.
-    pub async fn get_di_job(
-        &self,
-        endpoint: &Endpoint,
-        key: &AccessKey,
-        stamp: &Stamp,
-        di_job_id: i64,
-    ) -> Reply<DiJob> {
-        let form = Parameters::from([("DIJobId".into(), di_job_id.to_string())]);
-        let request = signed(Operation::GetDiJob, endpoint, key, stamp, &form);
-        self.call(Operation::GetDiJob, request, |answer| answer.di_job(di_job_id)).await
+    pub async fn get_di_job(&self, service: &Service, key: &AccessKey, stamp: &Stamp, di_job_id: i64) -> Reply<DiJob> {
+        let version = service.version;
+        let request = signed(Operation::GetDiJob, service, key, stamp, &look_parameters(version, di_job_id));
+        self.call(Operation::GetDiJob, request, |answer| answer.di_job(version, di_job_id)).await
     }
 
     /// One attempt. `read` finds the result in an answer that is a success.
@@ -112,34 +125,6 @@ impl Client {
             }
         }
     }
-}
-
-/// The whole request. It fails only on a key so long that no URL holds it.
-fn signed(
-    operation: Operation,
-    endpoint: &Endpoint,
-    key: &AccessKey,
-    stamp: &Stamp,
-    form: &Parameters,
-) -> http::Result<http::Request<Vec<u8>>> {
-    let second = Timestamp::from_second(stamp.time.as_second()).unwrap_or(stamp.time);
-    let query = Parameters::from([
-        ("Action".into(), operation.action().into()),
-        ("Version".into(), VERSION.into()),
-        ("Format".into(), "json".into()),
-        ("SignatureNonce".into(), stamp.nonce.clone()),
-        ("Timestamp".into(), second.to_string()),
-    ]);
-    let signer = rpc::Signer { id: &key.id, secret: &key.secret, token: key.security_token.as_ref() };
-    let query = rpc::signed_query("POST", signer, query, form);
-    http::Request::post(format!("{}/?{query}", endpoint.origin()))
-        .header(HOST, endpoint.host())
-        .header(ACCEPT, "application/json")
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .header(USER_AGENT, concat!("dijob-operator/", env!("CARGO_PKG_VERSION")))
-        .header("x-acs-action", operation.action())
-        .header("x-acs-version", VERSION)
-        .body(encoded(form).into_bytes())
 }
 
 fn judge<T>(
@@ -203,8 +188,12 @@ mod tests {
         Canned { seen: Mutex::default(), status, headers: Vec::new(), result: Ok(body) }
     }
 
-    fn endpoint() -> Endpoint {
-        Endpoint::of_region("cn-shanghai").unwrap()
+    fn service() -> Service {
+        Service {
+            endpoint: Endpoint::of_region("cn-shanghai", false).unwrap(),
+            version: Version::V2020,
+            scheme: Scheme::Rpc,
+        }
     }
 
     fn key() -> AccessKey {
@@ -227,15 +216,42 @@ mod tests {
     }
 
     async fn start(canned: Canned) -> Reply<StartDiJobAnswer> {
-        Client::new(Arc::new(canned)).start_di_job(&endpoint(), &key(), &stamp(), &full_start()).await
+        Client::new(Arc::new(canned)).start_di_job(&service(), &key(), &stamp(), &full_start()).await
     }
 
     async fn get(canned: Canned) -> Reply<DiJob> {
-        Client::new(Arc::new(canned)).get_di_job(&endpoint(), &key(), &stamp(), 7).await
+        Client::new(Arc::new(canned)).get_di_job(&service(), &key(), &stamp(), 7).await
     }
 
     fn failed<T: std::fmt::Debug>(reply: Reply<T>) -> Error {
         reply.result.unwrap_err()
+    }
+
+    /// What a vector of the official SDK sends, in the order in which headers are compared.
+    fn sent_by_the_sdk(vector: &serde_json::Value) -> (String, Vec<(String, String)>) {
+        let text = |of: &serde_json::Value| of.as_str().unwrap_or_default().to_owned();
+        let signed = &vector["minimal_headers_signed"];
+        let mut headers: Vec<(String, String)> = match signed["headers"].as_object() {
+            Some(headers) => headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+            None => {
+                let (action, version) = vector["api"].as_str().unwrap().split_once(' ').unwrap();
+                let form = vector["body_strict_percent_encoded"].as_str();
+                let form = form.map(|_| ("content-type".into(), "application/x-www-form-urlencoded".into()));
+                let names =
+                    [("host", &text(&vector["host"])[..]), ("x-acs-action", action), ("x-acs-version", version)];
+                names.into_iter().map(|(name, value)| (name.into(), value.into())).chain(form).collect()
+            }
+        };
+        headers.extend(signed["authorization"].as_str().map(|value| ("authorization".into(), value.into())));
+        headers.push(("accept".into(), "application/json".into()));
+        headers.push(("user-agent".into(), concat!("dijob-operator/", env!("CARGO_PKG_VERSION")).into()));
+        headers.sort();
+        let suffix = match (vector["canonical_url_suffix"].as_str(), text(&vector["canonical_query"])) {
+            (Some(suffix), _) => suffix.to_owned(),
+            (None, query) if query.is_empty() => "/".to_owned(),
+            (None, query) => format!("/?{query}"),
+        };
+        (format!("https://{}{suffix}", text(&vector["host"])), headers)
     }
 
     #[tokio::test]
@@ -243,38 +259,39 @@ mod tests {
         let vectors: serde_json::Value =
             serde_json::from_str(include_str!("../../tests/golden/signature-vectors.json")).unwrap();
         let sts = AccessKey::new("STS.testAccessKeyId", "testStsSecret", Some("CAIS+abc/def==*~token")).unwrap();
-        for (name, key) in
-            [("v1_start_2020_full_lowercase_bool", key()), ("v1_start_2020_full_sts_lowercase_bool", sts)]
-        {
+        for (name, version, scheme, key) in [
+            ("v1_start_2020_full_lowercase_bool", Version::V2020, Scheme::Rpc, key()),
+            ("v1_start_2020_full_sts_lowercase_bool", Version::V2020, Scheme::Rpc, sts.clone()),
+            ("v1_start_2024_full_lowercase_bool", Version::V2024, Scheme::Rpc, key()),
+            ("acs3_start_2020_full_lowercase_bool", Version::V2020, Scheme::Acs3, key()),
+            ("acs3_start_2020_full_sts_lowercase_bool", Version::V2020, Scheme::Acs3, sts),
+            ("acs3_start_2024_full_lowercase_bool", Version::V2024, Scheme::Acs3, key()),
+        ] {
             let vector = vectors["vectors"].as_array().unwrap().iter().find(|vector| vector["name"] == name).unwrap();
             let canned = Arc::new(canned(200, r#"{"RequestId":"R-1"}"#));
             let client = Client::new(canned.clone());
+            let service = Service { version, scheme, ..service() };
             for _ in 0..2 {
-                let reply = client.start_di_job(&endpoint(), &key, &stamp(), &full_start()).await;
+                let reply = client.start_di_job(&service, &key, &stamp(), &full_start()).await;
                 assert_eq!(reply.result, Ok(StartDiJobAnswer { request_id: Some("R-1".into()) }));
             }
             let seen = canned.seen.lock().unwrap();
             assert_eq!(seen.len(), 2);
+            let (uri, headers) = sent_by_the_sdk(vector);
+            let body = vector["body_strict_percent_encoded"].as_str().or(vector["body"].as_str()).unwrap_or_default();
             for request in seen.iter() {
-                let host = vector["host"].as_str().unwrap();
-                let suffix = vector["canonical_url_suffix"].as_str().unwrap();
-                assert_eq!(request.method(), http::Method::POST);
-                assert_eq!(request.uri().to_string(), format!("https://{host}{suffix}"));
-                assert_eq!(request.body(), vector["body_strict_percent_encoded"].as_str().unwrap().as_bytes());
-                let headers: Vec<_> =
-                    request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-                let version = concat!("dijob-operator/", env!("CARGO_PKG_VERSION"));
-                assert_eq!(
-                    headers,
-                    [
-                        ("host", host),
-                        ("accept", "application/json"),
-                        ("content-type", "application/x-www-form-urlencoded"),
-                        ("user-agent", version),
-                        ("x-acs-action", "StartDIJob"),
-                        ("x-acs-version", "2020-05-18"),
-                    ]
-                );
+                assert_eq!(request.method().as_str(), vector["method"].as_str().unwrap(), "{name}");
+                assert_eq!(request.uri().to_string(), uri, "{name}");
+                assert_eq!(request.body(), body.as_bytes(), "{name}");
+                let mut sent: Vec<(String, String)> = request
+                    .headers()
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+                    .collect();
+                sent.sort();
+                assert_eq!(sent, headers, "{name}");
+                let printed = format!("{:?}", request.headers());
+                assert!(!printed.contains("CAIS") && !printed.contains("Signature="), "{printed}");
             }
         }
     }
@@ -282,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn a_look_names_the_job_and_reads_it() {
         let canned = Arc::new(canned(200, r#"{"RequestId":"R-2","Data":{"DIJobId":7,"JobStatus":"Running"}}"#));
-        let reply = Client::new(canned.clone()).get_di_job(&endpoint(), &key(), &stamp(), 7).await;
+        let reply = Client::new(canned.clone()).get_di_job(&service(), &key(), &stamp(), 7).await;
         let job =
             DiJob { di_job_id: 7, status: Some("Running".into()), request_id: Some("R-2".into()), ..DiJob::default() };
         assert_eq!(reply, Reply { result: Ok(job), server_time: None });
@@ -364,7 +381,7 @@ mod tests {
         ];
         for body in bodies {
             let client = Client::new(Arc::new(canned(400, body)));
-            let reply = client.start_di_job(&endpoint(), &key, &stamp(), &full_start()).await;
+            let reply = client.start_di_job(&service(), &key, &stamp(), &full_start()).await;
             let shown = format!("{key:?} {reply:?} {}", failed(reply.clone()));
             assert!(!shown.contains("canary"), "{shown}");
         }
@@ -378,7 +395,8 @@ mod tests {
         drop(listener);
         let transport = HttpTransport::new(crate::clock::Clock::system(), Timeouts::default()).unwrap();
         let client = Client::new(Arc::new(transport));
-        let reply = client.get_di_job(&Endpoint::parse(&url, &rules).unwrap(), &key(), &stamp(), 7).await;
+        let service = Service { endpoint: Endpoint::parse(&url, &rules).unwrap(), ..service() };
+        let reply = client.get_di_job(&service, &key(), &stamp(), 7).await;
         let error = failed(reply);
         assert!(error.never_left() && error.to_string().starts_with("GetDIJob failed: the request did not leave"));
         assert!(!error.to_string().contains("Signature"), "{error}");

@@ -1,4 +1,4 @@
-//! Requests and answers of the DI job operations, version 2020-05-18, with their wire names.
+//! Requests and answers of the DI job operations, in both versions of the API, with their wire names.
 //!
 //! **May touch:** its arguments.
 //!
@@ -14,7 +14,44 @@ use serde_json::{Map, Value};
 use super::error::{safe_text, safe_word};
 use super::sign::Parameters;
 
-/// A call of `StartDIJob` (API page of `StartDIJob`, 2020-05-18).
+/// A version of the API. Its text is the value of `Version`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// 2020-05-18: `POST` with a form; a look tells `StartedTime`.
+    #[default]
+    V2020,
+    /// 2024-05-18: `GET` with all in the query; a look tells no more of a start than the job's status.
+    V2024,
+}
+
+impl Version {
+    /// Its text on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V2020 => "2020-05-18",
+            Self::V2024 => "2024-05-18",
+        }
+    }
+
+    /// The parameter that names the job. `DIJobId` is deprecated in 2024-05-18.
+    const fn job_id(self) -> &'static str {
+        match self {
+            Self::V2020 => "DIJobId",
+            Self::V2024 => "Id",
+        }
+    }
+
+    /// What holds the job in the answer of a look.
+    const fn holder(self) -> &'static str {
+        match self {
+            Self::V2020 => "Data",
+            Self::V2024 => "PagingInfo",
+        }
+    }
+}
+
+/// A call of `StartDIJob` (API pages of `StartDIJob`, both versions).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartDiJobRequest {
     /// `DIJobId`, the job to start.
@@ -57,16 +94,22 @@ fn is_nothing(settings: &Option<FailoverSettings>) -> bool {
 impl StartDiJobRequest {
     /// The business parameters of this request.
     #[must_use]
-    pub fn form(&self) -> Parameters {
-        let mut form = Parameters::from([("DIJobId".into(), self.di_job_id.to_string())]);
+    pub fn parameters(&self, version: Version) -> Parameters {
+        let mut parameters = look_parameters(version, self.di_job_id);
         if self.force_to_rerun {
-            form.insert("ForceToRerun".into(), "true".into());
+            parameters.insert("ForceToRerun".into(), "true".into());
         }
         if let Some(settings) = self.realtime_start_settings.as_ref().filter(|settings| !settings.is_empty()) {
-            form.insert("RealtimeStartSettings".into(), settings.json());
+            parameters.insert("RealtimeStartSettings".into(), settings.json());
         }
-        form
+        parameters
     }
+}
+
+/// The business parameters of `GetDIJob`.
+#[must_use]
+pub fn look_parameters(version: Version, di_job_id: i64) -> Parameters {
+    Parameters::from([(version.job_id().into(), di_job_id.to_string())])
 }
 
 impl RealtimeStartSettings {
@@ -86,10 +129,10 @@ pub struct StartDiJobAnswer {
     pub request_id: Option<String>,
 }
 
-/// The answer of `GetDIJob`, as far as it is used (2020-05-18: under `Data`).
+/// The answer of `GetDIJob`, as far as it is used. In 2024-05-18 it has neither error message nor start time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiJob {
-    /// `DIJobId`, as answered; the id that was asked for if the answer names none.
+    /// The job's id, as answered; the id that was asked for if the answer names none.
     pub di_job_id: i64,
     /// `JobName`.
     pub name: Option<String>,
@@ -184,10 +227,10 @@ impl Answer {
     }
 
     /// The job that was asked for; absent if the answer holds none.
-    pub(super) fn di_job(&self, asked: i64) -> Option<DiJob> {
-        let job = self.0.get("Data")?.as_object().filter(|job| !job.is_empty())?;
+    pub(super) fn di_job(&self, version: Version, asked: i64) -> Option<DiJob> {
+        let job = self.0.get(version.holder())?.as_object().filter(|job| !job.is_empty())?;
         Some(DiJob {
-            di_job_id: number(job, "DIJobId").unwrap_or(asked),
+            di_job_id: number(job, version.job_id()).or_else(|| number(job, "DIJobId")).unwrap_or(asked),
             name: text(job, "JobName").map(|name| safe_text(&name)),
             status: text(job, "JobStatus").and_then(|status| safe_word(&status)),
             error_message: text(job, "ErrorMessage").map(|message| safe_text(&message)),
@@ -222,7 +265,7 @@ mod tests {
     use super::*;
 
     fn form(request: &StartDiJobRequest) -> Vec<(String, String)> {
-        request.form().into_iter().collect()
+        request.parameters(Version::V2020).into_iter().collect()
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -245,6 +288,36 @@ mod tests {
             form(&request),
             pairs(&[("DIJobId", "11743"), ("ForceToRerun", "true"), ("RealtimeStartSettings", json)])
         );
+    }
+
+    #[test]
+    fn the_newer_version_names_the_job_otherwise() {
+        let request = StartDiJobRequest { di_job_id: 7, ..StartDiJobRequest::default() };
+        let parameters: Vec<_> = request.parameters(Version::V2024).into_iter().collect();
+        assert_eq!(parameters, pairs(&[("Id", "7")]));
+    }
+
+    #[test]
+    fn a_job_of_the_newer_version_is_read() {
+        let of = |job: Value| {
+            let answer = json!({"RequestId": "R-1", "PagingInfo": job}).to_string();
+            Answer::parse(answer.as_bytes()).unwrap().di_job(Version::V2024, 7)
+        };
+        let job =
+            json!({"Id": 11743, "DIJobId": "11743", "JobName": "orders", "JobStatus": "Stop", "ProjectId": 10000});
+        let expected = DiJob {
+            di_job_id: 11_743,
+            name: Some("orders".into()),
+            status: Some("Stop".into()),
+            project_id: Some(10_000),
+            request_id: Some("R-1".into()),
+            ..DiJob::default()
+        };
+        assert_eq!(of(job), Some(expected));
+        assert_eq!(of(json!({"DIJobId": "8", "JobStatus": "Running"})).unwrap().di_job_id, 8, "the deprecated name");
+        assert_eq!(of(json!({})), None);
+        let other = json!({"Data": {"JobStatus": "Running"}}).to_string();
+        assert_eq!(Answer::parse(other.as_bytes()).unwrap().di_job(Version::V2024, 7), None, "the older version's");
     }
 
     #[test]
@@ -283,7 +356,7 @@ mod tests {
     }
 
     fn job(body: &Value) -> Option<DiJob> {
-        Answer::parse(body.to_string().as_bytes()).unwrap().di_job(7)
+        Answer::parse(body.to_string().as_bytes()).unwrap().di_job(Version::V2020, 7)
     }
 
     #[test]
@@ -364,7 +437,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Some(answer) = Answer::parse(&body) {
-                let _ = (answer.code(), answer.message(), answer.says_failure(), answer.di_job(1));
+                let _ = (answer.code(), answer.message(), answer.says_failure(), answer.di_job(Version::V2024, 1));
             }
         }
 

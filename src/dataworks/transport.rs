@@ -6,15 +6,13 @@
 //! 1. One [`Transport::send`] is at most one request on the wire: no retry, no redirect, no proxy of the environment, no
 //!    reused connection (hyper repeats a request by itself if a reused one turns out dead; TLS resumption makes the new
 //!    one cheap). HTTP/1.1 only, which has no refused streams to repeat.
-//! 2. The form leaves within the time to connect and to write, or never; the lease's fence rests on that.
+//! 2. The request leaves within the time to connect and to write, or never; the lease's fence rests on that. It is checked
+//!    when the connection is there, and for a form again when it is handed over.
 //! 3. The whole exchange ends within its time, and reads 1 MiB of body at most. Compressed answers are not unpacked.
-//! 4. [`TransportError::NeverLeft`] is said only if the form was never handed to a connection. A signature covers the form,
-//!    so what may have left without it cannot be carried out.
+//! 4. [`TransportError::NeverLeft`] is said only if there was no connection, or the form was never handed to it. A signature
+//!    covers the form, so what may have left without it cannot be carried out.
 //! 5. A name that resolves to an address of this host, of its link or of a metadata service gets no byte; the address that
 //!    was checked is the one that is called.
-//!
-//! **Assumes:** what must not be repeated travels in the form. A request without one is only covered by what the
-//! connector says of itself.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -29,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tower::util::AndThenLayer;
 
 use crate::clock::Clock;
 
@@ -100,6 +99,7 @@ impl HttpTransport {
             .pool_max_idle_per_host(0)
             .http1_only()
             .dns_resolver(Arc::new(CheckedNames))
+            .connector_layer(AndThenLayer::new(in_time))
             .build()?;
         Ok(Self { client, clock, timeouts })
     }
@@ -119,7 +119,8 @@ impl HttpTransport {
             }
         };
         let request = reqwest::Request::try_from(request).map_err(failure)?;
-        let mut response = self.client.execute(request).await.map_err(failure)?;
+        let sending = LEAVES_BY.scope((self.clock.clone(), until), self.client.execute(request));
+        let mut response = sending.await.map_err(failure)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failure)? {
             if body.len() + chunk.len() > LARGEST_BODY {
@@ -138,6 +139,17 @@ impl Transport for HttpTransport {
     fn send(&self, request: http::Request<Vec<u8>>) -> Sending<'_> {
         Box::pin(self.exchange(request))
     }
+}
+
+tokio::task_local! {
+    /// Until when the request of this task may leave, on the clock's monotonic time.
+    static LEAVES_BY: (Clock, Duration);
+}
+
+/// Passes a fresh connection on, unless the time to send is over: a request without a form leaves at once on it.
+async fn in_time<C>(connection: C) -> Result<C, Box<dyn StdError + Send + Sync>> {
+    let late = LEAVES_BY.try_with(|(clock, until)| clock.elapsed() > *until);
+    if late.unwrap_or(true) { Err("the time to send it was over".into()) } else { Ok(connection) }
 }
 
 /// An error and what lies below it, in one line.
@@ -479,20 +491,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_whose_time_is_over_never_left() {
-        let (listener, origin) = listen().await;
         let clock = Clock::system();
         let mut transport = HttpTransport::new(clock.clone(), Timeouts::default()).unwrap();
         // The time to connect and write is over at once, while the connector itself still has its 5 s.
         transport.timeouts = Timeouts { connect: Duration::ZERO, write: Duration::ZERO, ..Timeouts::default() };
-        let serve = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut seen = Vec::new();
-            let _ = stream.read_to_end(&mut seen).await;
-            String::from_utf8(seen).unwrap()
-        };
-        let (result, seen) = tokio::join!(transport.send(request(&origin)), serve);
-        assert_never_left(result);
-        assert!(!seen.contains(FORM), "{seen}");
+        for method in [http::Method::POST, http::Method::GET] {
+            let (listener, origin) = listen().await;
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut seen = Vec::new();
+                let _ = stream.read_to_end(&mut seen).await;
+                String::from_utf8(seen).unwrap()
+            };
+            let mut request = request(&origin);
+            if method == http::Method::GET {
+                request.body_mut().clear();
+            }
+            *request.method_mut() = method;
+            let (result, seen) = tokio::join!(transport.send(request), serve);
+            assert_never_left(result);
+            assert_eq!(seen, "", "the connection was there when the time was over");
+        }
     }
 
     /// Covers: 35u.

@@ -109,6 +109,7 @@ fn first_attempt(seen: &Observed, due: &DueStart, key_id: &str, now: Timestamp) 
         nonce: seen.fresh_nonce.clone(),
         signed_time: whole_seconds(seen.cloud_time(now)),
         key_id: key_id.to_owned(),
+        service: seen.service().to_owned(),
         answered: false,
         force_to_rerun: due.send_force,
         realtime_start_settings: settings.filter(|s| !s.is_empty()),

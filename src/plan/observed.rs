@@ -101,6 +101,8 @@ pub enum Account {
         region: String,
         /// Changes with its spec.
         version: String,
+        /// How calls are made: host, version of the API, signature.
+        service: String,
     },
     /// There is none of that name.
     Absent,
@@ -223,6 +225,15 @@ impl Observed {
         match &self.account {
             Account::Found { region, .. } => Some(JobRef { region: region.clone(), di_job_id: self.spec.di_job_id }),
             Account::Absent | Account::Invalid(_) => None,
+        }
+    }
+
+    /// How the next call would be made: host, version and signature. Empty if the account is not known.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        match &self.account {
+            Account::Found { service, .. } => service,
+            Account::Absent | Account::Invalid(_) => "",
         }
     }
 

@@ -52,29 +52,41 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
     }
     // The gateway refuses a nonce that it has seen, which can only prevent a double.
     let age = seen.cloud_time(now).duration_since(pending.signed_time.0);
-    let same_bytes = age < SAME_NONCE && pending.key_id == *key_id && !pending.answered;
+    let same_bytes = age < SAME_NONCE && is_made_alike(seen, pending, key_id) && !pending.answered;
     if !same_bytes && age < SAME_NONCE && !pending.answered {
-        // Under another key the first copy is not refused as a repetition: wait until it is old.
+        // Under another key, or elsewhere, the first copy is not refused as a repetition: wait until it is old.
         return until_then(stance, after(now, (SAME_NONCE - age).unsigned_abs()));
     }
     if reading.is_none_or(|r| now >= after(r.at, Duration::from_secs(60))) {
         return look(seen, &job, stance);
     }
     with_turn(seen, Lane::Start, stance, || {
-        let mut again = PendingStart {
+        let copy = PendingStart {
             attempt: pending.attempt.saturating_add(1),
             holder: seen.holder.clone(),
             lease_transitions: seen.lease_transitions,
             ..pending.clone()
         };
-        if !same_bytes {
-            again.nonce.clone_from(&seen.fresh_nonce);
-            again.signed_time = whole_seconds(seen.cloud_time(now));
-            again.key_id.clone_from(key_id);
-            again.answered = false;
-        }
-        Action::Start(Box::new(again))
+        Action::Start(Box::new(if same_bytes { copy } else { made_anew(copy, seen, key_id, now) }))
     })
+}
+
+/// The copy as another request: signed now, with the key and in the way of today.
+fn made_anew(copy: PendingStart, seen: &Observed, key_id: &str, now: Timestamp) -> PendingStart {
+    PendingStart {
+        nonce: seen.fresh_nonce.clone(),
+        signed_time: whole_seconds(seen.cloud_time(now)),
+        key_id: key_id.to_owned(),
+        service: seen.service().to_owned(),
+        answered: false,
+        ..copy
+    }
+}
+
+/// The next copy would be signed with the key of the record's, and go the same way.
+fn is_made_alike(seen: &Observed, pending: &PendingStart, key_id: &str) -> bool {
+    let same_service = pending.service.is_empty() || pending.service == seen.service();
+    pending.key_id == key_id && same_service
 }
 
 /// While a signature is younger than this, a resend bears its nonce: nonces are remembered at least that long.

@@ -45,7 +45,7 @@ pub const TABLE: &[Row] = &[
     Row {
         module: "dataworks::sign",
         ours: &["dataworks::model", "dataworks::error"],
-        others: &["base64", "hmac", "jiff", "secrecy", "serde", "sha1"],
+        others: &["base64", "hmac", "jiff", "secrecy", "serde", "sha1", "sha2"],
         never: IMPURE,
     },
     Row {
@@ -69,6 +69,7 @@ pub const TABLE: &[Row] = &[
             "serde_json",
             "thiserror",
             "tokio",
+            "tower",
             "tracing",
         ],
         never: &["std::env", "std::time::Instant", "std::time::SystemTime"],

@@ -87,7 +87,8 @@ fn a_key_that_is_new_never_signs_a_copy_of_an_old_request() {
 }
 
 fn beijing(o: &mut Observed) {
-    o.account = Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned() };
+    o.account =
+        Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned(), service: SERVICE.to_owned() };
 }
 
 fn renamed(o: &mut Observed) {
@@ -96,7 +97,7 @@ fn renamed(o: &mut Observed) {
 }
 
 fn other_account(o: &mut Observed) {
-    o.account = Account::Found { region: job().region, version: "a9".to_owned() };
+    o.account = Account::Found { region: job().region, version: "a9".to_owned(), service: SERVICE.to_owned() };
     o.key = Key::Ready { id: "LTAI-of-another".to_owned(), version: "s9".to_owned() };
 }
 

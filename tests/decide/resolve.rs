@@ -93,7 +93,8 @@ fn a_refused_start_is_stalled_and_tried_again_slowly_or_at_once_after_a_change()
                 |o: &mut Observed| o.annotations.rerun = Some("new".to_owned()),
                 |o: &mut Observed| o.key = Key::Ready { id: "LTAI".to_owned(), version: "s2".to_owned() },
                 |o: &mut Observed| {
-                    o.account = Account::Found { region: job().region, version: "a2".to_owned() };
+                    o.account =
+                        Account::Found { region: job().region, version: "a2".to_owned(), service: SERVICE.to_owned() };
                 },
             ] {
                 assert!(start_of(&next.clone().with(change)).is_some(), "{column}: a change ends the slow retry");
@@ -227,6 +228,23 @@ fn under_another_key_a_resend_waits_until_the_nonce_is_old() {
 }
 
 #[test]
+fn a_request_made_in_another_way_is_no_repetition_and_waits_until_the_nonce_is_old() {
+    let elsewhere = |o: &mut Observed| {
+        let service = "dataworks.cn-shanghai.aliyuncs.com 2024-05-18 HMAC-SHA1".to_owned();
+        o.account = Account::Found { region: job().region, version: "a2".to_owned(), service };
+    };
+    let resent = |seconds: i64, service: &str| {
+        let record = PendingStart { service: service.to_owned(), ..ordinary(seconds) };
+        unresolved(record, 40).cloud(STOPPED, Some(100)).with(elsewhere)
+    };
+    assert_eq!(decide(&resent(100, SERVICE), now()), until(closing_at(100), hence(500)));
+    let again = start_of(&resent(600, SERVICE)).unwrap();
+    assert_eq!((again.service.as_str(), again.nonce), (observed().with(elsewhere).service(), observed().fresh_nonce));
+    // A record of an operator that did not know of services was made in the one way that it knew.
+    assert_eq!(start_of(&resent(100, "")).unwrap().nonce, ordinary(100).nonce);
+}
+
+#[test]
 fn a_forced_start_without_an_answer_is_never_sent_again() {
     for (object, record, column) in both().into_iter().skip(1) {
         for signed in [0, 29, 31, 61, 121, 241, 481, 899, 901, 3600, 86_400] {
@@ -344,7 +362,8 @@ fn an_ordinary_unknown_that_cannot_be_read_makes_a_later_revert_a_change() {
 fn a_replaced_spec_is_not_sent() {
     let looked = || unresolved(ordinary(40), 40).cloud(STOPPED, Some(100));
     let moved = |o: &mut Observed| {
-        o.account = Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned() };
+        o.account =
+            Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned(), service: SERVICE.to_owned() };
     };
     let withdrawn = |o: &mut Observed| o.record.pending_start.as_mut().unwrap().rerun_tokens = vec!["t".to_owned()];
     for (why, edit) in [

@@ -181,8 +181,10 @@ fn another_job_starts_over_and_keeps_its_history() {
 /// Covers: 25u.
 #[test]
 fn an_edit_of_an_account_starts_nothing() {
-    let moved =
-        |o: &mut Observed| o.account = Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned() };
+    let moved = |o: &mut Observed| {
+        o.account =
+            Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned(), service: SERVICE.to_owned() }
+    };
     let stance = || Stance::Blocked { problem: Problem::AccountChanged, stalled: true, until: None };
     let seen = observed().settled().with(moved);
     check(vec![Row { why: "the account means another region", seen: seen.clone(), plan: rest(stance()) }]);

@@ -282,6 +282,7 @@ impl Canon {
             nonce,
             signed_time,
             key_id,
+            service,
             answered,
             force_to_rerun,
             realtime_start_settings,
@@ -293,7 +294,7 @@ impl Canon {
         } = record;
         self.generation(*generation);
         self.all_names(rerun_tokens);
-        self.put((protocol, trigger, region, di_job_id, account, attempt));
+        self.put((protocol, trigger, region, di_job_id, account, attempt, service));
         for n in [id, nonce, holder, key_id] {
             self.name(n);
         }

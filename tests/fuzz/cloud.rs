@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use dijob_operator::dataworks::model::{DiJob, StartDiJobAnswer, StartDiJobRequest};
 use dijob_operator::dataworks::transport::Sending;
-use dijob_operator::dataworks::{AccessKey, Client, Endpoint, Reply, Stamp, Transport};
+use dijob_operator::dataworks::{AccessKey, Client, Endpoint, Reply, Scheme, Service, Stamp, Transport, Version};
 use http::header::{HeaderName, HeaderValue};
 
 /// Gives the same answer to all.
@@ -68,8 +68,9 @@ impl Transport for Canned {
 }
 
 /// A place to send to.
-pub fn endpoint() -> Endpoint {
-    Endpoint::of_region("cn-shanghai").unwrap()
+pub fn service() -> Service {
+    let endpoint = Endpoint::of_region("cn-shanghai", false).unwrap();
+    Service { endpoint, version: Version::V2020, scheme: Scheme::Rpc }
 }
 
 /// A key whose parts are easy to find.
@@ -91,11 +92,11 @@ pub fn now<T>(future: impl Future<Output = T>) -> T {
 pub fn start(answer: &Answer) -> Reply<StartDiJobAnswer> {
     let client = Client::new(Arc::new(Canned { answer: answer.clone(), ..Canned::default() }));
     let request = StartDiJobRequest { di_job_id: 7, ..StartDiJobRequest::default() };
-    now(client.start_di_job(&endpoint(), &key(), &stamp(), &request))
+    now(client.start_di_job(&service(), &key(), &stamp(), &request))
 }
 
 /// Looks at job 7, and is answered so.
 pub fn get(answer: &Answer) -> Reply<DiJob> {
     let client = Client::new(Arc::new(Canned { answer: answer.clone(), ..Canned::default() }));
-    now(client.get_di_job(&endpoint(), &key(), &stamp(), 7))
+    now(client.get_di_job(&service(), &key(), &stamp(), 7))
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dijob_operator::dataworks::model::{FailoverSettings, RealtimeStartSettings, StartDiJobRequest};
-use dijob_operator::dataworks::sign::{Parameters, rpc};
+use dijob_operator::dataworks::sign::{Parameters, Signer, rpc};
 use dijob_operator::dataworks::{AccessKey, Client, Stamp};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::SecretString;
 use serde_json::Value;
 use sha1::Sha1;
 
-use super::cloud::{Canned, endpoint, now};
+use super::cloud::{Canned, now, service};
 use super::harness::{Verdict, demand, fuzz};
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -113,7 +113,7 @@ fn judge_query(bytes_: &[u8]) -> Verdict {
     }
     let secret_ = SecretString::from(secret);
     let token_ = token.map(SecretString::from);
-    let signer = rpc::Signer { id, secret: &secret_, token: token_.as_ref() };
+    let signer = Signer { id, secret: &secret_, token: token_.as_ref() };
     for method in ["POST", "GET"] {
         let sent = rpc::signed_query(method, signer, query.clone(), &form);
         let body = dijob_operator::dataworks::sign::encoded(&form);
@@ -149,7 +149,7 @@ fn judge_call(bytes_: &[u8]) -> Verdict {
         realtime_start_settings: Some(settings.clone()),
     };
     let cloud = Arc::new(Canned::default());
-    let reply = now(Client::new(cloud.clone()).start_di_job(&endpoint(), &key, &stamp, &request));
+    let reply = now(Client::new(cloud.clone()).start_di_job(&service(), &key, &stamp, &request));
     let seen = cloud.seen.lock().unwrap();
     let Some(sent) = seen.first() else {
         let refused = reply.result.is_err_and(|error| error.never_left());
@@ -241,6 +241,6 @@ fn a_request_that_no_url_holds_does_not_leave() {
     let stamp = Stamp { nonce: "n".repeat(70_000), time: jiff::Timestamp::UNIX_EPOCH };
     let key = AccessKey::new("id", "secret", None).unwrap();
     let request = StartDiJobRequest { di_job_id: 1, ..StartDiJobRequest::default() };
-    let reply = now(Client::new(cloud.clone()).start_di_job(&endpoint(), &key, &stamp, &request));
+    let reply = now(Client::new(cloud.clone()).start_di_job(&service(), &key, &stamp, &request));
     assert!(cloud.seen.lock().unwrap().is_empty() && reply.result.unwrap_err().never_left());
 }

@@ -13,7 +13,7 @@ use dijob_operator::plan::observed::{
 };
 use jiff::SignedDuration;
 
-use super::plan::{Build as _, ago, hence, job, last, observed, ordinary};
+use super::plan::{Build as _, SERVICE, ago, hence, job, last, observed, ordinary};
 
 /// Choices, one byte each; after the last one all are 0.
 pub struct Choices<'a>(pub &'a [u8]);
@@ -273,7 +273,11 @@ impl Choices<'_> {
     }
 
     fn around(&mut self, o: &mut Observed) {
-        let account = |region: &str| Account::Found { region: region.to_owned(), version: "a1".to_owned() };
+        let account = |region: &str| Account::Found {
+            region: region.to_owned(),
+            version: "a1".to_owned(),
+            service: SERVICE.to_owned(),
+        };
         o.account = self.or(account("cn-shanghai"), |c| {
             c.of(&[account("cn-beijing"), Account::Absent, Account::Invalid("no\u{7}host".to_owned())])
         });

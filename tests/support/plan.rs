@@ -18,6 +18,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::schema::misfits;
 
+/// How the account of [`observed`] is spoken to.
+pub const SERVICE: &str = "dataworks.cn-shanghai.aliyuncs.com 2020-05-18 HMAC-SHA1";
+
 /// The moment at which every row is decided.
 pub fn now() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
@@ -68,7 +71,11 @@ pub fn observed() -> Observed {
         annotations: Annotations::default(),
         record: JobStatus::default(),
         conditions: Vec::new(),
-        account: Account::Found { region: "cn-shanghai".to_owned(), version: "a1".to_owned() },
+        account: Account::Found {
+            region: "cn-shanghai".to_owned(),
+            version: "a1".to_owned(),
+            service: SERVICE.to_owned(),
+        },
         key: Key::Ready { id: "LTAI".to_owned(), version: "s1".to_owned() },
         missing_since: None,
         reading: None,
@@ -225,6 +232,7 @@ pub fn ordinary(seconds: i64) -> PendingStart {
         nonce: "first-nonce".to_owned(),
         signed_time: whole_seconds(ago(seconds)),
         key_id: "LTAI".to_owned(),
+        service: SERVICE.to_owned(),
         answered: false,
         force_to_rerun: false,
         realtime_start_settings: None,

@@ -29,6 +29,8 @@ use super::OBJECT_NAME;
 #[x_kube(
     validation = Rule::new("has(self.regionId) != has(self.endpoint)")
         .message("set exactly one of regionId (usual) and endpoint (a gateway or a test server)"),
+    validation = Rule::new("self.network == 'Public' || has(self.regionId)")
+        .message("network: VPC needs regionId; with endpoint, name the VPC host itself"),
     validation = Rule::new("!has(oldSelf.regionId) || (has(self.regionId) && self.regionId == oldSelf.regionId)")
         .message("regionId cannot change, it says which jobs the ids mean: create another DataWorksAccount and point accountRef at it"),
     validation = Rule::new("!has(self.quota) || self.edition == 'Enterprise' || ((!has(self.quota.readsPerSecond) || self.quota.readsPerSecond <= 5) && (!has(self.quota.writesPerSecond) || self.quota.writesPerSecond <= 5) && (self.edition != 'Basic' || !has(self.quota.callsPerDay) || self.quota.callsPerDay <= 100))")
@@ -49,6 +51,12 @@ pub struct DataWorksAccountSpec {
             .message("endpoint is a scheme and a host, without path, query, fragment or user name")
     )]
     pub endpoint: Option<String>,
+    /// network over which the region's hosts are reached: Public, or VPC from inside the region's network. VPC needs regionId.
+    #[serde(default)]
+    pub network: Network,
+    /// signature with which requests are signed.
+    #[serde(default)]
+    pub signature: Signature,
     /// edition of DataWorks that the account has bought: it sets the quota. Basic: 5 calls a second and 100 a day; Standard and Professional: 5 a second; Enterprise: 50 reads and 20 writes a second.
     pub edition: Edition,
     /// quota lowers or corrects what the edition allows.
@@ -56,6 +64,29 @@ pub struct DataWorksAccountSpec {
     pub quota: Option<AccountQuota>,
     /// credentials to sign calls with.
     pub credentials: Credentials,
+}
+
+/// Networks of the cloud's hosts.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// dataworks.<region>.aliyuncs.com
+    #[default]
+    Public,
+    /// dataworks-vpc.<region>.aliyuncs.com
+    #[serde(rename = "VPC")]
+    Vpc,
+}
+
+/// Signatures of requests.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signature {
+    /// HMAC-SHA1, in the query.
+    #[default]
+    #[serde(rename = "HMAC-SHA1")]
+    HmacSha1,
+    /// ACS3-HMAC-SHA256, in a header.
+    #[serde(rename = "ACS3-HMAC-SHA256")]
+    Acs3HmacSha256,
 }
 
 /// Editions of DataWorks.
@@ -112,6 +143,10 @@ pub struct SecretRef {
     #[serde(default = "access_key_secret")]
     #[schemars(length(min = 1, max = 253))]
     pub access_key_secret_key: String,
+    /// securityTokenKey is the Secret's key that holds the security token of a temporary AccessKey. Absent: the AccessKey is permanent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub security_token_key: Option<String>,
 }
 
 fn access_key_id() -> String {

@@ -87,6 +87,7 @@ fn pending() -> PendingStart {
         nonce: word(),
         signed_time: time(),
         key_id: word(),
+        service: word(),
         answered: true,
         force_to_rerun: true,
         realtime_start_settings: Some(settings()),

@@ -5,7 +5,9 @@ mod full;
 mod job;
 mod record;
 
-pub use account::{AccountQuota, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, SecretRef};
+pub use account::{
+    AccountQuota, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, Network, SecretRef, Signature,
+};
 pub use job::{
     AccountRef, DataIntegrationJob, DataIntegrationJobSpec, FailoverSettings, JobStatus, OnUnknown,
     RealtimeStartSettings,

@@ -103,6 +103,10 @@ pub struct PendingStart {
     /// Access key id that signed.
     #[schemars(length(max = 128))]
     pub key_id: String,
+    /// Host, version of the API and signature of the request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub service: String,
     /// The request was answered without saying whether it ran: the next copy bears a new nonce.
     #[serde(default, skip_serializing_if = "is_false")]
     pub answered: bool,
@@ -143,6 +147,7 @@ impl PendingStart {
         cut(&mut self.account, bounds::NAME);
         cut(&mut self.holder, bounds::NAME);
         cut(&mut self.key_id, bounds::WORD);
+        cut(&mut self.service, bounds::NAME);
         cut_some(&mut self.baseline_job_status, bounds::WORD);
     }
 }

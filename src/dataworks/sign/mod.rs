@@ -8,7 +8,42 @@
 
 use std::collections::BTreeMap;
 
+use secrecy::SecretString;
+
+pub mod acs3;
 pub mod rpc;
+
+/// How requests are signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// HMAC-SHA1 in the query, the scheme of the cloud's RPC style: [`rpc`].
+    #[default]
+    Rpc,
+    /// ACS3-HMAC-SHA256 in a header: [`acs3`].
+    Acs3,
+}
+
+impl Scheme {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rpc => "HMAC-SHA1",
+            Self::Acs3 => "ACS3-HMAC-SHA256",
+        }
+    }
+}
+
+/// Who signs: an access key, with a token if the key is a temporary one.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer<'a> {
+    /// The key's public half, `AccessKeyId`.
+    pub id: &'a str,
+    /// The key's secret half.
+    pub secret: &'a SecretString,
+    /// `SecurityToken`, only with temporary keys.
+    pub token: Option<&'a SecretString>,
+}
 
 /// Parameters by name. The map's order, that of bytes, is the order in which they are signed.
 pub type Parameters = BTreeMap<String, String>;

@@ -14,18 +14,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha1::Sha1;
 
-use super::{Parameters, encoded, percent_encode};
-
-/// Who signs: an access key, with a token if the key is a temporary one.
-#[derive(Clone, Copy, Debug)]
-pub struct Signer<'a> {
-    /// The key's public half, `AccessKeyId`.
-    pub id: &'a str,
-    /// The key's secret half.
-    pub secret: &'a SecretString,
-    /// `SecurityToken`, only with temporary keys.
-    pub token: Option<&'a SecretString>,
-}
+use super::{Parameters, Signer, encoded, percent_encode};
 
 /// The URL query of a request: `query`, the signer's own parameters and `Signature`, percent-encoded and sorted.
 /// `method` is the HTTP method; `form` travels in the body, but is signed too.

@@ -52,7 +52,7 @@
 //! |---|---|---|---|
 //! | [`api`] | – | serde, schemars, kube's derive, types of k8s-openapi and jiff | clients, async, clock |
 //! | [`quota`], [`lease::state`] | – | std, types of jiff | serde, async, kube, clock, logs |
-//! | [`dataworks::model`], [`dataworks::sign`], [`dataworks::error`] | each other | serde, hmac, sha1, secrecy, types of jiff | kube, async, clock |
+//! | [`dataworks::model`], [`dataworks::sign`], [`dataworks::error`] | each other | serde, hmac, sha1, sha2, secrecy, types of jiff | kube, async, clock |
 //! | [`dataworks`], the rest | the row above, [`clock`] | reqwest, tokio | kube, k8s-openapi |
 //! | [`plan`] | [`api`]; types of [`quota`] and of `dataworks::{model, error}` | types of jiff | clients, async, clock, logs |
 //! | [`lease`] | [`lease::state`], [`clock`] | kube, tokio, tracing | [`plan`], [`controller`] |

@@ -231,16 +231,14 @@ mod tests {
     fn sent_by_the_sdk(vector: &serde_json::Value) -> (String, Vec<(String, String)>) {
         let text = |of: &serde_json::Value| of.as_str().unwrap_or_default().to_owned();
         let signed = &vector["minimal_headers_signed"];
-        let mut headers: Vec<(String, String)> = match signed["headers"].as_object() {
-            Some(headers) => headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-            None => {
-                let (action, version) = vector["api"].as_str().unwrap().split_once(' ').unwrap();
-                let form = vector["body_strict_percent_encoded"].as_str();
-                let form = form.map(|_| ("content-type".into(), "application/x-www-form-urlencoded".into()));
-                let names =
-                    [("host", &text(&vector["host"])[..]), ("x-acs-action", action), ("x-acs-version", version)];
-                names.into_iter().map(|(name, value)| (name.into(), value.into())).chain(form).collect()
-            }
+        let mut headers: Vec<(String, String)> = if let Some(headers) = signed["headers"].as_object() {
+            headers.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+        } else {
+            let (action, version) = vector["api"].as_str().unwrap().split_once(' ').unwrap();
+            let form = vector["body_strict_percent_encoded"].as_str();
+            let form = form.map(|_| ("content-type".into(), "application/x-www-form-urlencoded".into()));
+            let names = [("host", &text(&vector["host"])[..]), ("x-acs-action", action), ("x-acs-version", version)];
+            names.into_iter().map(|(name, value)| (name.into(), value.into())).chain(form).collect()
         };
         headers.extend(signed["authorization"].as_str().map(|value| ("authorization".into(), value.into())));
         headers.push(("accept".into(), "application/json".into()));

@@ -106,7 +106,9 @@ mod tests {
         let made = |attempt: i64, may_have_run: bool| {
             let mut call = LastCall { at: Some(at(10)), of: None, own: false };
             let record = pending("a", attempt).pending_start;
-            record.iter().for_each(|record| call.made(record, may_have_run, at(100)));
+            if let Some(record) = record {
+                call.made(&record, may_have_run, at(100));
+            }
             call
         };
         let of = |attempt| Some(("a".to_owned(), attempt));

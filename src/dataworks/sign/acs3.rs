@@ -59,9 +59,9 @@ fn signed_names(headers: &Headers) -> String {
 /// The path is always `/`.
 fn canonical_request(message: Message<'_>, headers: &Headers, names: &str) -> String {
     let signed = headers.iter().filter(|(name, _)| is_signed(name));
-    let lines: String = signed.map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let lines: Vec<String> = signed.map(|(name, value)| format!("{name}:{value}")).collect();
     let digest = hex(&Sha256::digest(message.body));
-    format!("{}\n/\n{}\n{lines}\n{names}\n{digest}", message.method, message.query)
+    format!("{}\n/\n{}\n{}\n\n{names}\n{digest}", message.method, message.query, lines.join("\n"))
 }
 
 fn string_to_sign(canonical_request: &str) -> String {

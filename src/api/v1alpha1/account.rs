@@ -69,10 +69,10 @@ pub struct DataWorksAccountSpec {
 /// Networks of the cloud's hosts.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
-    /// dataworks.<region>.aliyuncs.com
+    /// `dataworks.<region>.aliyuncs.com`
     #[default]
     Public,
-    /// dataworks-vpc.<region>.aliyuncs.com
+    /// `dataworks-vpc.<region>.aliyuncs.com`
     #[serde(rename = "VPC")]
     Vpc,
 }

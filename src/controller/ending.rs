@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::pass::one;
+use super::pass::{one, span_of};
 use super::queue::ObjectKey;
 use super::record::read_again;
 use super::{BEAT, Context, Controller};
@@ -33,13 +33,7 @@ impl Controller {
                 return;
             }
             for key in open {
-                let span = tracing::info_span!(
-                    "pass",
-                    namespace = key.namespace,
-                    name = key.name,
-                    uid = tracing::field::Empty,
-                    generation = tracing::field::Empty
-                );
+                let span = span_of(&key);
                 self.running.spawn(last(self.ctx.clone(), key).instrument(span));
             }
             self.drain().await;

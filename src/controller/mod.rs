@@ -39,7 +39,7 @@ pub use self::error::Error;
 use self::events::Events;
 use self::memory::Memory;
 use self::objects::Objects;
-use self::pass::one;
+use self::pass::{one, span_of};
 use self::queue::{ObjectKey, Queue};
 use self::secrets::Secrets;
 use self::turns::Turns;
@@ -205,14 +205,8 @@ impl Controller {
             let Some(key) = self.queue.pop(self.ctx.clock.elapsed()) else { return };
             let ctx = self.ctx.clone();
             let problem = self.invalid.get(&key).cloned();
-            let span = tracing::info_span!(
-                "pass",
-                namespace = key.namespace,
-                name = key.name,
-                uid = tracing::field::Empty,
-                generation = tracing::field::Empty
-            );
-            self.running.spawn(async move { one(ctx, key, problem).await }.instrument(span));
+            let span = span_of(&key);
+            self.running.spawn(one(ctx, key, problem).instrument(span));
         }
     }
 

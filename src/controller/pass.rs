@@ -46,6 +46,17 @@ pub enum Requeue {
     Again,
 }
 
+/// What every log line of a pass names. The pass fills in `uid` and `generation` when it knows them.
+pub(super) fn span_of(key: &ObjectKey) -> tracing::Span {
+    tracing::info_span!(
+        "pass",
+        namespace = key.namespace,
+        name = key.name,
+        uid = tracing::field::Empty,
+        generation = tracing::field::Empty
+    )
+}
+
 /// One pass in its task: what it needs next, as a monotonic time.
 pub async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (ObjectKey, Option<Duration>) {
     let began = ctx.clock.elapsed();

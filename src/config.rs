@@ -241,12 +241,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| wanted.to_owned())
 }
 
-/// A host name, perhaps with a port.
+/// A host name, perhaps with a port. What no endpoint may ever name would be a flag without effect.
 fn host(text: &str) -> Result<String, String> {
     let (name, port) = text.split_once(':').unwrap_or((text, "443"));
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
-    if name.is_empty() || !name.chars().all(is_name) || port.parse::<u16>().is_err() {
-        return Err("write the host name alone, such as gateway.example.com or gateway.example.com:8443".to_owned());
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-');
+    let bare = name.trim_end_matches('.');
+    let last = bare.rsplit('.').next().unwrap_or_default();
+    let is_name = last.bytes().any(|byte| byte.is_ascii_alphabetic()) && !bare.eq_ignore_ascii_case("localhost");
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    if !is_plain || !is_name || !is_port {
+        return Err("write the host name alone, such as gateway.example.com or gateway.example.com:8443; \
+                    an address or localhost cannot be allowed"
+            .to_owned());
     }
     Ok(text.to_owned())
 }
@@ -330,7 +336,20 @@ mod tests {
     fn an_allowed_host_is_a_host_and_nothing_else() {
         let hosts = parse(&["--allowed-host", "gateway.example", "--allowed-host=a.test:8443,b.test"]).unwrap();
         assert_eq!(hosts.allowed_hosts, ["gateway.example", "a.test:8443", "b.test"]);
-        for wrong in ["https://gateway.example", "gateway.example/", "*.example", "user@host", "", " "] {
+        for wrong in [
+            "https://gateway.example",
+            "gateway.example/",
+            "*.example",
+            "user@host",
+            "",
+            " ",
+            "10.0.0.1",
+            "[::1]",
+            "LocalHost.",
+            "gateway.example:0",
+            "gateway.example:+443",
+            "gateway.example:99999",
+        ] {
             let refused = parse(&["--allowed-host", wrong]).unwrap_err();
             assert!(refused.contains("host name alone"), "{wrong}: {refused}");
         }

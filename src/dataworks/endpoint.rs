@@ -16,7 +16,7 @@ use std::fmt;
 pub struct HostRules {
     /// Loopback hosts, over http or https: for tests on one machine.
     pub allow_insecure_endpoints: bool,
-    /// Further hosts, `host` or `host:port`, each matched as a whole.
+    /// Further hosts, each matched as a whole: `host`, over any port, or `host:port`.
     pub allowed_hosts: Vec<String>,
 }
 
@@ -94,7 +94,9 @@ impl Endpoint {
             return Err(EndpointProblem::MoreThanAHost);
         }
         let (name, port) = split_port(authority)?;
-        let port = port.filter(|port| *port != if scheme == Scheme::Https { 443 } else { 80 });
+        let own_port = if scheme == Scheme::Https { 443 } else { 80 };
+        let called = port.unwrap_or(own_port);
+        let port = port.filter(|port| *port != own_port);
         let host = port.map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
         if matches!(name, "localhost" | "127.0.0.1" | "[::1]") {
             let endpoint = Self { scheme, host, region: None };
@@ -112,8 +114,7 @@ impl Endpoint {
         let region = region_of(name).map(str::to_owned);
         let allows = |allowed: &String| {
             let allowed = allowed.to_ascii_lowercase();
-            let allowed = allowed.strip_suffix('.').unwrap_or(&allowed);
-            allowed == name || allowed == host
+            split_port(&allowed).is_ok_and(|(host, port)| host == name && port.is_none_or(|port| port == called))
         };
         if region.is_some() || rules.allowed_hosts.iter().any(allows) {
             Ok(Self { scheme, host, region })
@@ -336,8 +337,10 @@ mod tests {
     /// Covers: 35u.
     #[test]
     fn an_allowed_host_is_matched_as_a_whole() {
-        let rules = rules(false, &["Gateway.Example.", "ported.example:8443"]);
+        let rules = rules(false, &["Gateway.Example.", "ported.example:8443", "own.example.:443"]);
         for (url, host) in [
+            ("https://own.example", "own.example"),
+            ("https://own.example:443", "own.example"),
             ("https://gateway.example", "gateway.example"),
             ("https://GATEWAY.example:9443/", "gateway.example:9443"),
             ("https://ported.example:8443", "ported.example:8443"),
@@ -345,7 +348,9 @@ mod tests {
             let endpoint = Endpoint::parse(url, &rules).unwrap();
             assert_eq!((endpoint.host(), endpoint.region(), endpoint.identity().as_str()), (host, None, host));
         }
-        assert!(Endpoint::parse("https://ported.example", &rules).is_err());
+        for url in ["https://ported.example", "https://own.example:8443"] {
+            assert!(Endpoint::parse(url, &rules).is_err(), "{url}");
+        }
     }
 
     #[test]

@@ -15,10 +15,9 @@ use super::error::{safe_text, safe_word};
 use super::sign::Parameters;
 
 /// A version of the API. Its text is the value of `Version`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// 2020-05-18: `POST` with a form; a look tells `StartedTime`.
-    #[default]
     V2020,
     /// 2024-05-18: `GET` with all in the query; a look tells no more of a start than the job's status.
     V2024,

@@ -56,11 +56,11 @@ fn signed_names(headers: &Headers) -> String {
     headers.keys().copied().filter(|name| is_signed(name)).collect::<Vec<_>>().join(";")
 }
 
-/// The path is always `/`.
+/// The path is always `/`. The body's digest stands among the headers.
 fn canonical_request(message: Message<'_>, headers: &Headers, names: &str) -> String {
     let signed = headers.iter().filter(|(name, _)| is_signed(name));
     let lines: Vec<String> = signed.map(|(name, value)| format!("{name}:{value}")).collect();
-    let digest = hex(&Sha256::digest(message.body));
+    let digest = headers.get("x-acs-content-sha256").map_or("", String::as_str);
     format!("{}\n/\n{}\n{}\n\n{names}\n{digest}", message.method, message.query, lines.join("\n"))
 }
 

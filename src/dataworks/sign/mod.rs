@@ -14,10 +14,9 @@ pub mod acs3;
 pub mod rpc;
 
 /// How requests are signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// HMAC-SHA1 in the query, the scheme of the cloud's RPC style: [`rpc`].
-    #[default]
     Rpc,
     /// ACS3-HMAC-SHA256 in a header: [`acs3`].
     Acs3,

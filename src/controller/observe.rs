@@ -189,12 +189,17 @@ async fn key_of(
     Ok(match ctx.secrets.key(&key.namespace, from).await? {
         KeyView::Missing(why) => (Key::Missing(why), None),
         KeyView::Ready(access_key, version) => {
-            let budget = BudgetKey { endpoint: service.endpoint.identity(), key_id: access_key.id.clone() };
+            let budget = budget_of(&service, &access_key);
             ctx.turns.state(&budget, &account.uid().unwrap_or_default(), limits(account));
             let id = access_key.id.clone();
             (Key::Ready { id, version }, Some(Access { service, key: access_key, budget, secret: from.clone() }))
         }
     })
+}
+
+/// The cloud counts over all hosts of a region.
+fn budget_of(service: &Service, key: &AccessKey) -> BudgetKey {
+    BudgetKey { place: service.endpoint.identity(), key_id: key.id.clone() }
 }
 
 /// What the edition allows, lowered or corrected by `quota`. Source: the quota table of the page "Use OpenAPI".
@@ -210,5 +215,23 @@ fn limits(account: &DataWorksAccount) -> Limits {
             calls_per_day: day,
             ..Limits::split(reads_per_second.map_or(50.0, f64::from), writes_per_second.map_or(20.0, f64::from))
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_region_is_one_budget_over_all_its_hosts() {
+        let key = AccessKey::new("id", "secret", None).unwrap();
+        let of = |region, vpc| {
+            let endpoint = Endpoint::of_region(region, vpc).unwrap();
+            budget_of(&Service { endpoint, version: Version::V2020, scheme: Scheme::Rpc }, &key)
+        };
+        assert_eq!(of("cn-shanghai", false), of("cn-shanghai", true));
+        assert_ne!(of("cn-shanghai", false), of("cn-beijing", false));
     }
 }

@@ -21,11 +21,11 @@ const NO_HINT: Duration = Duration::from_secs(1);
 /// A hold that all who wait are told of: a write for each of them is worth it. Its end moves by less while it lasts.
 const LONG_HOLD: SignedDuration = SignedDuration::from_mins(1);
 
-/// Whose calls are counted together: the endpoint and the access key.
+/// Whose calls are counted together: where they count, and the access key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BudgetKey {
-    /// Host of the endpoint.
-    pub endpoint: String,
+    /// Region, over all of its networks, or the host of an endpoint that names none.
+    pub place: String,
     /// AccessKey ID.
     pub key_id: String,
 }
@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn budget(endpoint: &str) -> BudgetKey {
-        BudgetKey { endpoint: endpoint.to_owned(), key_id: "k".to_owned() }
+        BudgetKey { place: endpoint.to_owned(), key_id: "k".to_owned() }
     }
 
     fn turns(passes: usize) -> Turns {

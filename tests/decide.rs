@@ -9,6 +9,8 @@ mod confirm;
 mod edges;
 #[path = "decide/faults.rs"]
 mod faults;
+#[path = "decide/kept.rs"]
+mod kept;
 #[path = "decide/lawful.rs"]
 mod lawful;
 #[path = "decide/laws.rs"]
@@ -31,7 +33,7 @@ mod support {
 }
 
 use dijob_operator::api::condition::{ConditionStatus, Reason, reason_of, whole_seconds};
-use dijob_operator::api::{JobStatus, PendingStart};
+use dijob_operator::api::{JobStatus, LastError, PendingStart};
 use dijob_operator::dataworks::error::{Error, ErrorKind, Operation};
 use dijob_operator::plan::observed::{Account, Answer, Answered, Hold, Key, Lane, Reading, Seen, Turn};
 use dijob_operator::plan::problem::Problem;
@@ -98,6 +100,21 @@ fn silence() -> Answer {
 
 fn accepted() -> Answer {
     Answer::Accepted { request_id: Some("R-2".to_owned()) }
+}
+
+/// A failed call of 10 s ago, as status keeps it.
+fn last_error(operation: Operation, http_status: i32) -> LastError {
+    LastError {
+        operation: operation.action().to_owned(),
+        code: None,
+        message: None,
+        request_id: Some("R-9".to_owned()),
+        http_status: Some(http_status),
+        time: whole_seconds(ago(10)),
+        generation: 3,
+        rerun_tokens: Vec::new(),
+        credentials_version: observed().credentials_version(),
+    }
 }
 
 fn look(stance: Stance) -> Plan {

@@ -4,6 +4,7 @@
 use dijob_operator::dataworks::AccessKey;
 use dijob_operator::plan::inputs::inputs_of;
 use dijob_operator::plan::observed::{Account, JobRef, Reading};
+use dijob_operator::plan::problem::read_is_refused;
 
 use super::*;
 
@@ -250,4 +251,41 @@ fn spec_and_status_of_a_day_ago_start_nothing() {
         assert_eq!(decide(&lost, now()).action, Action::Adopt, "{word}: status is lost, tokens and all");
         assert_eq!(stored(&lost, &Outcome::Done).record.handled_rerun_tokens, ["t"]);
     }
+}
+
+#[test]
+fn a_request_made_in_another_way_is_no_repetition_and_waits_until_the_nonce_is_old() {
+    let elsewhere = |o: &mut Observed| {
+        o.account = Account::Found { region: job().region, version: "a2".to_owned(), service: "another".to_owned() };
+    };
+    let resent = |seconds, service: &str| {
+        let record = PendingStart { service: service.to_owned(), ..ordinary(seconds) };
+        unresolved(record, 40).cloud(STOPPED, Some(100)).with(elsewhere)
+    };
+    assert_eq!(decide(&resent(100, SERVICE), now()), until(closing_at(100), hence(500)));
+    let again = start_of(&resent(600, SERVICE)).unwrap();
+    assert_eq!((again.service.as_str(), again.nonce), ("another", observed().fresh_nonce));
+    let unnamed = start_of(&resent(100, "")).unwrap();
+    assert_eq!(unnamed.nonce, ordinary(100).nonce, "of an operator that knew one way alone");
+}
+
+#[test]
+fn a_look_is_refused_for_good_by_what_a_start_does_not_need() {
+    let refused = |kind, status| read_is_refused(&look_failed(kind, "x", status));
+    for kind in [ErrorKind::Denied, ErrorKind::Invalid] {
+        assert!(refused(kind, 403));
+    }
+    for kind in [
+        ErrorKind::Throttled,
+        ErrorKind::DailyLimit,
+        ErrorKind::Expired,
+        ErrorKind::ClockSkew,
+        ErrorKind::NotFound,
+        ErrorKind::NonceUsed,
+        ErrorKind::CallerUnknown,
+    ] {
+        assert!(!refused(kind, 403), "{kind:?}");
+    }
+    let pages = [399, 400, 499, 500].map(|status| refused(ErrorKind::Server, status));
+    assert_eq!(pages, [false, true, true, false], "a page of a gateway that knows no looks, or a failure");
 }

@@ -228,23 +228,6 @@ fn under_another_key_a_resend_waits_until_the_nonce_is_old() {
 }
 
 #[test]
-fn a_request_made_in_another_way_is_no_repetition_and_waits_until_the_nonce_is_old() {
-    let elsewhere = |o: &mut Observed| {
-        let service = "dataworks.cn-shanghai.aliyuncs.com 2024-05-18 HMAC-SHA1".to_owned();
-        o.account = Account::Found { region: job().region, version: "a2".to_owned(), service };
-    };
-    let resent = |seconds: i64, service: &str| {
-        let record = PendingStart { service: service.to_owned(), ..ordinary(seconds) };
-        unresolved(record, 40).cloud(STOPPED, Some(100)).with(elsewhere)
-    };
-    assert_eq!(decide(&resent(100, SERVICE), now()), until(closing_at(100), hence(500)));
-    let again = start_of(&resent(600, SERVICE)).unwrap();
-    assert_eq!((again.service.as_str(), again.nonce), (observed().with(elsewhere).service(), observed().fresh_nonce));
-    // A record of an operator that did not know of services was made in the one way that it knew.
-    assert_eq!(start_of(&resent(100, "")).unwrap().nonce, ordinary(100).nonce);
-}
-
-#[test]
 fn a_forced_start_without_an_answer_is_never_sent_again() {
     for (object, record, column) in both().into_iter().skip(1) {
         for signed in [0, 29, 31, 61, 121, 241, 481, 899, 901, 3600, 86_400] {

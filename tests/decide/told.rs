@@ -14,18 +14,14 @@ fn ready_says(seen: &Observed) -> String {
     told_as(&stored(seen, &Outcome::Done), "Ready").unwrap().2
 }
 
-/// A failed call of 10 s ago, as status keeps it.
+/// The same with a code and a message of the cloud's, or without an answer.
 fn failure(operation: Operation, code: Option<&str>, message: Option<&str>) -> LastError {
     LastError {
-        operation: operation.action().to_owned(),
         code: code.map(str::to_owned),
         message: message.map(str::to_owned),
         request_id: code.map(|_| "R-9".to_owned()),
         http_status: code.map(|_| 500),
-        time: whole_seconds(ago(10)),
-        generation: 3,
-        rerun_tokens: Vec::new(),
-        credentials_version: "a1/s1".to_owned(),
+        ..last_error(operation, 500)
     }
 }
 

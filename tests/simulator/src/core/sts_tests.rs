@@ -1,4 +1,4 @@
-//! STS and the metadata service: who gets a temporary key, and what it is good for.
+//! STS: who gets a temporary key, and what it is good for.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::versions::{Wire, answer, outcome, wire};
 use super::*;
 use crate::core::call::SignatureKind::{Acs3, V1};
-use crate::core::metadata::Metadata;
 use crate::core::sts::{Provider, Role, Sts};
 
 const STS: &str = "2015-04-01";
 const ACCOUNT: &str = "1000000000000001";
-const ROLE: &str = "acs:ram::1000000000000001:role/runner";
-const PROVIDER: &str = "acs:ram::1000000000000001:oidc-provider/cluster";
+pub(super) const ROLE: &str = "acs:ram::1000000000000001:role/runner";
+pub(super) const PROVIDER: &str = "acs:ram::1000000000000001:oidc-provider/cluster";
 const ISSUER: &str = "https://cluster.example";
 const SUBJECT: &str = "system:serviceaccount:team-a:runner";
 /// A job of nobody: every account may have it.
 const COMMON: i64 = 5;
 
-fn trusting(change: impl FnOnce(&mut Sts)) -> Cloud {
+pub(super) fn trusting(change: impl FnOnce(&mut Sts)) -> Cloud {
     let mut sts = Sts::default();
     sts.roles.insert(ROLE.to_owned(), Role::default());
     let provider = Provider { issuers: vec![ISSUER.to_owned()], ..Provider::default() };
@@ -34,21 +33,21 @@ fn to_sts(action: &'static str, nonce: &str, body: &str) -> Wire {
     wire(STS, V1, action, nonce).with(|wire| body.clone_into(&mut wire.body))
 }
 
-fn assume(nonce: &str) -> Wire {
+pub(super) fn assume(nonce: &str) -> Wire {
     to_sts("AssumeRole", nonce, &format!("RoleArn={}&RoleSessionName=operator", ROLE.replace(':', "%3A")))
 }
 
-fn jwt(claims: &Value) -> String {
+pub(super) fn jwt(claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.c2ln", part(&json!({"alg": "RS256"})), part(claims))
 }
 
-fn claims() -> Value {
+pub(super) fn claims() -> Value {
     json!({"iss": ISSUER, "sub": SUBJECT, "aud": ["sts.aliyuncs.com"], "exp": at(600).as_second(), "iat": at(0).as_second()})
 }
 
 /// Unsigned, as the official providers send it.
-fn with_token(provider: &str, token: &str) -> Request {
+pub(super) fn with_token(provider: &str, token: &str) -> Request {
     let role = ROLE.replace(':', "%3A");
     let body =
         format!("RoleArn={role}&OIDCProviderArn={provider}&OIDCToken={token}&RoleSessionName=s1&DurationSeconds=900");
@@ -65,14 +64,14 @@ fn with_token(provider: &str, token: &str) -> Request {
 
 /// The key of an answer that holds one.
 #[derive(Clone)]
-struct Lent {
-    id: String,
-    secret: String,
-    token: String,
-    expiration: String,
+pub(super) struct Lent {
+    pub(super) id: String,
+    pub(super) secret: String,
+    pub(super) token: String,
+    pub(super) expiration: String,
 }
 
-fn lent(credentials: &Value) -> Lent {
+pub(super) fn lent(credentials: &Value) -> Lent {
     let text = |name: &str| credentials[name].as_str().unwrap_or_else(|| panic!("{name} in {credentials}")).to_owned();
     Lent {
         id: text("AccessKeyId"),
@@ -91,13 +90,13 @@ impl Lent {
         })
     }
 
-    fn start(&self, nonce: &str, t: i64) -> Wire {
+    pub(super) fn start(&self, nonce: &str, t: i64) -> Wire {
         let call = self.sign(wire("2024-05-18", Acs3, "StartDIJob", nonce));
         call.with(|wire| (wire.query, wire.signed) = (format!("Id={COMMON}"), at(t)))
     }
 }
 
-fn borrow(cloud: &mut Cloud, nonce: &str) -> Lent {
+pub(super) fn borrow(cloud: &mut Cloud, nonce: &str) -> Lent {
     lent(&body(&answer(cloud, at(0), &assume(nonce)))["Credentials"])
 }
 
@@ -330,132 +329,6 @@ fn a_token_is_looked_into_as_far_as_it_can_be() {
     let role = Role { providers: vec!["acs:ram::1:oidc-provider/else".to_owned()], ..Role::default() };
     cloud.switches.sts.roles.insert(ROLE.to_owned(), role);
     assert_eq!(code_of(&reply(&mut cloud, at(0), with_token(PROVIDER, &jwt(&claims())))), no);
-}
-
-fn metadata(cloud: &mut Cloud, t: i64, method: &str, path: &str, header: Option<(&str, &str)>) -> Reply {
-    let request = Request {
-        method: method.to_owned(),
-        path: format!("/latest/{path}"),
-        host: "100.100.100.200".to_owned(),
-        ..Request::default()
-    };
-    reply(cloud, at(t), request.with_headers(header.into_iter().collect()))
-}
-
-fn metadata_token(cloud: &mut Cloud, t: i64, seconds: &str) -> String {
-    let ttl = ("X-aliyun-ecs-metadata-token-ttl-seconds", seconds);
-    let told = metadata(cloud, t, "PUT", "api/token", Some(ttl));
-    assert_eq!((told.status, told.header("content-type")), (200, Some("text/plain")));
-    String::from_utf8(told.body).unwrap()
-}
-
-fn machine(metadata: Metadata) -> Cloud {
-    let mut cloud = trusting(|_| {});
-    cloud.switches.metadata = metadata;
-    cloud
-}
-
-fn of_role() -> Metadata {
-    Metadata { role: Some(ROLE.to_owned()), ..Metadata::default() }
-}
-
-const KEYS: &str = "meta-data/ram/security-credentials/";
-
-#[test]
-fn a_machine_tells_its_role_and_a_key_of_it_to_whoever_has_a_token() {
-    let mut cloud = machine(of_role());
-    let token = metadata_token(&mut cloud, 0, "21600");
-    let header = Some(("x-aliyun-ecs-metadata-token", token.as_str()));
-    assert_eq!(metadata(&mut cloud, 0, "GET", KEYS, header).body, b"runner");
-    let told = body(&metadata(&mut cloud, 0, "GET", &format!("{KEYS}runner"), header));
-    assert_eq!((&told["Code"], &told["LastUpdated"]), (&json!("Success"), &json!("2026-01-02T03:04:05Z")));
-    let fields: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(fields, ["AccessKeyId", "AccessKeySecret", "Code", "Expiration", "LastUpdated", "SecurityToken"]);
-    let key = lent(&told);
-    assert_eq!(key.expiration, "2026-01-02T09:04:05Z");
-    assert_eq!(outcome(&mut cloud, at(1), &key.start("a", 1)), "ok");
-    let again = |cloud: &mut Cloud, t| lent(&body(&metadata(cloud, t, "GET", &format!("{KEYS}runner"), header)));
-    assert_eq!(again(&mut cloud, 10_799).id, key.id);
-    assert_ne!(again(&mut cloud, 10_800).id, key.id);
-    assert_eq!(outcome(&mut cloud, at(10_801), &key.start("b", 10_801)), "ok", "the old one is good to its end");
-    let actions: Vec<_> = cloud.ledger().entries().iter().filter_map(|entry| entry.action.as_deref()).collect();
-    assert_eq!(actions[..4], ["MetadataToken", "MetadataRole", "MetadataKey", "StartDIJob"]);
-}
-
-#[test]
-fn a_machine_tells_nothing_without_a_token_unless_switched() {
-    let mut cloud = machine(of_role());
-    let token = metadata_token(&mut cloud, 0, "60");
-    let header = Some(("x-aliyun-ecs-metadata-token", token.as_str()));
-    let runner = format!("{KEYS}runner");
-    assert_eq!(metadata(&mut cloud, 0, "GET", &runner, None).status, 403);
-    assert_eq!(metadata(&mut cloud, 0, "GET", &runner, Some(("x-aliyun-ecs-metadata-token", "x"))).status, 403);
-    assert_eq!(metadata(&mut cloud, 59, "GET", &runner, header).status, 200);
-    assert_eq!(metadata(&mut cloud, 60, "GET", &runner, header).status, 403);
-    let token = metadata_token(&mut cloud, 60, "60");
-    let header = Some(("x-aliyun-ecs-metadata-token", token.as_str()));
-    let rows = [
-        ("GET", "meta-data/instance-id", 404),
-        ("GET", "meta-data/ram/security-credentials/else", 404),
-        ("POST", KEYS, 405),
-    ];
-    for (method, path, expected) in rows {
-        assert_eq!(metadata(&mut cloud, 60, method, path, header).status, expected, "{path}");
-    }
-    for seconds in ["0", "21601", "x"] {
-        let ttl = Some(("x-aliyun-ecs-metadata-token-ttl-seconds", seconds));
-        assert_eq!(metadata(&mut cloud, 60, "PUT", "api/token", ttl).status, 400, "{seconds}");
-    }
-    cloud.switches.metadata.needs_token = false;
-    assert_eq!(metadata(&mut cloud, 60, "GET", &runner, None).status, 200);
-    cloud.switches.metadata.role = None;
-    assert_eq!(metadata(&mut cloud, 60, "GET", KEYS, None).status, 404);
-    let fault =
-        Fault { action: Some("MetadataKey".to_owned()), behaviour: Behaviour::lost_answer(), ..Fault::default() };
-    cloud.switches.faults = vec![fault];
-    let request = Request { method: "GET".to_owned(), path: format!("/latest/{runner}"), ..Request::default() };
-    assert_eq!(cloud.receive(at(60), request).outgoing, Outgoing::Drop);
-}
-
-#[test]
-fn what_is_lent_is_shown_nowhere_but_in_its_answer() {
-    let mut cloud = machine(of_role());
-    let token = jwt(&claims());
-    let announced = jwt(&json!({"iss": "canary"}));
-    cloud.announce_token(PROVIDER, &announced);
-    let mine = metadata_token(&mut cloud, 0, "60");
-    let header = Some(("x-aliyun-ecs-metadata-token", mine.as_str()));
-    let keys = [
-        borrow(&mut cloud, "a"),
-        lent(&body(&reply(&mut cloud, at(0), with_token(PROVIDER, &token)))["Credentials"]),
-        lent(&body(&metadata(&mut cloud, 0, "GET", &format!("{KEYS}runner"), header))),
-    ];
-    for (nonce, key) in (0..).zip(&keys) {
-        assert_eq!(outcome(&mut cloud, at(0), &key.start(&format!("b{nonce}"), 0)), "ok");
-        assert_eq!(
-            outcome(&mut cloud, at(0), &key.start(&format!("c{nonce}"), 0).with(|wire| wire.signature = V1)),
-            "ok"
-        );
-    }
-    let late = Fault { behaviour: Behaviour::late_arrival(minutes(1)), ..Fault::default() };
-    cloud.switches.faults = vec![late];
-    cloud.receive(at(0), with_token(PROVIDER, &token));
-    cloud.receive(at(0), keys[0].start("d", 0).arrival());
-    let json = |value: Result<String, serde_json::Error>| value.unwrap();
-    let shown = [
-        format!("{cloud:?}"),
-        json(serde_json::to_string(cloud.ledger().entries())),
-        json(serde_json::to_string(&cloud.temporary_keys())),
-        json(serde_json::to_string(&cloud.switches)),
-        format!("{:?}", answer(&mut trusting(|_| {}), at(0), &assume("a"))),
-    ];
-    let of_keys = keys.iter().flat_map(|key| [key.secret.clone(), key.token.clone()]);
-    for secret in of_keys.chain([token, announced, mine]) {
-        let encoded = crate::core::signature::encode(&secret);
-        for text in &shown {
-            assert!(!text.contains(&secret) && !text.contains(&encoded), "{secret}");
-        }
-    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ use super::*;
 
 #[path = "delivery_tests.rs"]
 mod delivery;
+#[path = "metadata_tests.rs"]
+mod metadata;
 #[path = "quota_tests.rs"]
 mod quota;
 #[path = "sts_tests.rs"]

@@ -5,8 +5,9 @@
 
 use dijob_operator::api::{DataIntegrationJob, JobStatus};
 use futures::future::join_all;
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use simulator::{Behaviour, Console, Fault, SignatureKind};
+use simulator::{ACCOUNT, Behaviour, Console, Fault, SignatureKind};
 
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]
@@ -110,6 +111,39 @@ async fn what_is_refused_is_told_in_each_signature() {
         tenant.put_key().await;
         tenant.until_ready("job").await;
         assert_eq!(tenant.cloud.executions(1).len(), 1);
+        tenant.end(&[&world().operator]).await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_temporary_key_of_a_secret_starts_with_its_token_and_a_renewed_one_after_its_end() {
+    join_all(WAYS.map(async |way| {
+        let tenant = Tenant::new(&world().cluster, &format!("temporary-{}", way.1)).await;
+        tenant.cloud.remove_key(&tenant.key_id); // a lasting key asks for no token
+        let mut spec = tenant.account_spec();
+        spec["signature"] = json!(way.0);
+        spec["credentials"]["secretRef"]["securityTokenKey"] = json!("securityToken");
+        tenant.put_account("default", &spec).await;
+        let lend = async |round: &str| {
+            let secret = tenant.another_secret(&format!("canary-{}-{round}", way.1));
+            let token = tenant.another_secret(&format!("canary+/={}-{round}-token", way.1));
+            tenant.cloud.add_temporary_key(ACCOUNT, &tenant.key_id, &secret, &token, Timestamp::MAX);
+            let parts =
+                [("accessKeyId", tenant.key_id.as_str()), ("accessKeySecret", &secret), ("securityToken", &token)];
+            tenant.put_secret(&parts.map(|(name, value)| (name, value.as_bytes()))).await;
+        };
+        lend("first").await;
+        tenant.apply("first", &plain(1)).await;
+        tenant.until_ready("first").await;
+
+        tenant.cloud.expire_temporary_keys();
+        tenant.apply("second", &plain(2)).await;
+        tenant.until_reason("second", "CredentialsExpired").await;
+        assert_eq!(tenant.cloud.executions(2).len(), 0);
+        lend("second").await;
+        tenant.until_ready("second").await;
+        assert_eq!(tenant.cloud.executions(2).len(), 1, "{}", tenant.story("second"));
         tenant.end(&[&world().operator]).await;
     }))
     .await;

@@ -6,11 +6,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dijob_operator::dataworks::model::{FailoverSettings, RealtimeStartSettings, StartDiJobRequest};
 use dijob_operator::dataworks::sign::{Parameters, Signer, rpc};
-use dijob_operator::dataworks::{AccessKey, Client, Stamp};
+use dijob_operator::dataworks::{AccessKey, Client, Scheme, Service, Stamp, Version};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::SecretString;
 use serde_json::Value;
 use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
 
 use super::cloud::{Canned, now, service};
 use super::harness::{Verdict, demand, fuzz};
@@ -148,32 +149,116 @@ fn judge_call(bytes_: &[u8]) -> Verdict {
         force_to_rerun: part(6) == "true",
         realtime_start_settings: Some(settings.clone()),
     };
-    let cloud = Arc::new(Canned::default());
-    let reply = now(Client::new(cloud.clone()).start_di_job(&service(), &key, &stamp, &request));
-    let seen = cloud.seen.lock().unwrap();
-    let Some(sent) = seen.first() else {
-        let refused = reply.result.is_err_and(|error| error.never_left());
-        return demand(refused, || "nothing was sent, and that is not said".to_owned());
-    };
-    let mut wanted: Vec<(&str, String)> = vec![
-        ("Action", "StartDIJob".into()),
-        ("Version", "2020-05-18".into()),
-        ("Format", "json".into()),
-        ("SignatureMethod", "HMAC-SHA1".into()),
-        ("SignatureVersion", "1.0".into()),
-        ("SignatureNonce", stamp.nonce.clone()),
-        ("Timestamp", stamp.time.to_string()),
-        ("AccessKeyId", part(0).trim().into()),
-        ("DIJobId", request.di_job_id.to_string()),
-    ];
-    wanted.extend(token.map(|token| ("SecurityToken", token.trim().to_owned())));
-    wanted.extend(request.force_to_rerun.then(|| ("ForceToRerun", "true".to_owned())));
-    wanted.extend(compact(&settings).map(|json| ("RealtimeStartSettings", json)));
-    let wanted = wanted.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect();
-    let form = String::from_utf8(sent.body().clone()).map_err(|error| error.to_string())?;
-    let uri = sent.uri();
-    demand(uri.path() == "/" && uri.host() == Some("dataworks.cn-shanghai.aliyuncs.com"), || uri.to_string())?;
-    is_signed("POST", uri.query().unwrap(), &form, part(1).trim(), &wanted)
+    for (version, scheme) in [
+        (Version::V2020, Scheme::Rpc),
+        (Version::V2020, Scheme::Acs3),
+        (Version::V2024, Scheme::Rpc),
+        (Version::V2024, Scheme::Acs3),
+    ] {
+        let cloud = Arc::new(Canned::default());
+        let service = Service { version, scheme, ..service() };
+        let reply = now(Client::new(cloud.clone()).start_di_job(&service, &key, &stamp, &request));
+        let seen = cloud.seen.lock().unwrap();
+        let Some(sent) = seen.first() else {
+            let refused = reply.result.is_err_and(|error| error.never_left());
+            demand(refused, || "nothing was sent, and that is not said".to_owned())?;
+            continue;
+        };
+        let uri = sent.uri();
+        demand(uri.path() == "/" && uri.host() == Some("dataworks.cn-shanghai.aliyuncs.com"), || uri.to_string())?;
+        let (method, id) = if version == Version::V2020 { ("POST", "DIJobId") } else { ("GET", "Id") };
+        demand(sent.method() == method, || sent.method().to_string())?;
+        let mut asked: Vec<(&str, String)> = vec![(id, request.di_job_id.to_string())];
+        asked.extend(request.force_to_rerun.then(|| ("ForceToRerun", "true".to_owned())));
+        asked.extend(compact(&settings).map(|json| ("RealtimeStartSettings", json)));
+        let mut own = vec![
+            ("Action", "StartDIJob"),
+            ("Version", if version == Version::V2020 { "2020-05-18" } else { "2024-05-18" }),
+            ("SignatureNonce", &stamp.nonce),
+            ("AccessKeyId", part(0).trim()),
+        ];
+        own.extend(token.map(|token| ("SecurityToken", token.trim())));
+        match scheme {
+            Scheme::Rpc => {
+                let time = stamp.time.to_string();
+                own.extend([("Format", "json"), ("SignatureMethod", "HMAC-SHA1"), ("SignatureVersion", "1.0")]);
+                own.push(("Timestamp", &time));
+                let own = own.iter().map(|(name, value)| (*name, (*value).to_owned()));
+                let form = body(sent)?;
+                is_signed(
+                    method,
+                    uri.query().unwrap_or_default(),
+                    &form,
+                    part(1).trim(),
+                    &of(asked.into_iter().chain(own)),
+                )?;
+            }
+            Scheme::Acs3 => is_signed_in_headers(sent, part(1).trim(), &stamp, &own, &of(asked.into_iter()))?,
+        }
+    }
+    Ok(())
+}
+
+fn of<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> Pairs {
+    pairs.map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
+}
+
+fn body(sent: &http::Request<Vec<u8>>) -> Result<String, String> {
+    String::from_utf8(sent.body().clone()).map_err(|error| error.to_string())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+/// ACS3 over what is sent, from the text of its page: what is `asked` stands in query and form, what the request says of
+/// itself in headers, and all of that is signed.
+fn is_signed_in_headers(
+    sent: &http::Request<Vec<u8>>,
+    secret: &str,
+    stamp: &Stamp,
+    own: &[(&str, &str)],
+    asked: &Pairs,
+) -> Verdict {
+    // A value may hold any text that breaks no line.
+    let text_of = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let header = |name: &str| sent.headers().get(name).map(text_of).unwrap_or_default();
+    let (query, form) = (sent.uri().query().unwrap_or_default(), body(sent)?);
+    let mut all = [parse(query)?, parse(&form)?].concat();
+    let mut asked = asked.clone();
+    all.sort();
+    asked.sort();
+    demand(all == asked, || format!("sent {all:?}, not {asked:?}"))?;
+    let told = |name: &str| own.iter().find(|(own, _)| *own == name).map_or("", |(_, value)| value);
+    let digest = sha256(form.as_bytes());
+    let temporary = if told("SecurityToken").is_empty() { "" } else { told("AccessKeyId") };
+    for (name, value) in [
+        ("x-acs-action", told("Action")),
+        ("x-acs-version", told("Version")),
+        ("x-acs-signature-nonce", told("SignatureNonce")),
+        ("x-acs-date", &stamp.time.to_string()),
+        ("x-acs-content-sha256", &digest),
+        ("x-acs-accesskey-id", temporary),
+        ("x-acs-security-token", told("SecurityToken")),
+    ] {
+        demand(header(name) == value, || format!("{name}: {} and not {value}", header(name)))?;
+    }
+    let is_signed = |name: &str| name == "host" || name == "content-type" || name.starts_with("x-acs-");
+    let mut names: Vec<&str> =
+        sent.headers().keys().map(http::HeaderName::as_str).filter(|name| is_signed(name)).collect();
+    names.sort_unstable();
+    let mut pairs = parse(query)?;
+    pairs.sort();
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
+    let lines: Vec<String> = names.iter().map(|name| format!("{name}:{}", header(name))).collect();
+    let names = names.join(";");
+    let text = [sent.method().as_str(), "/", &pairs.join("&"), &lines.join("\n"), "", &names, &digest].join("\n");
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(format!("ACS3-HMAC-SHA256\n{}", sha256(text.as_bytes())).as_bytes());
+    let signature: Vec<String> = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = told("AccessKeyId");
+    let expected = format!("ACS3-HMAC-SHA256 Credential={id},SignedHeaders={names},Signature={}", signature.concat());
+    demand(header("authorization") == expected, || format!("{} and not {expected}", header("authorization")))
 }
 
 /// The settings as compact JSON in alphabetical order, written by hand.

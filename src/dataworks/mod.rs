@@ -294,6 +294,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_service_says_host_version_and_signature() {
+        assert_eq!(service().to_string(), "dataworks.cn-shanghai.aliyuncs.com 2020-05-18 HMAC-SHA1");
+        let other = Service { version: Version::V2024, scheme: Scheme::Acs3, ..service() };
+        assert_eq!(other.to_string(), "dataworks.cn-shanghai.aliyuncs.com 2024-05-18 ACS3-HMAC-SHA256");
+    }
+
     #[tokio::test]
     async fn a_look_names_the_job_and_reads_it() {
         let canned = Arc::new(canned(200, r#"{"RequestId":"R-2","Data":{"DIJobId":7,"JobStatus":"Running"}}"#));

@@ -147,7 +147,7 @@ fn judge_call(bytes_: &[u8]) -> Verdict {
     let request = StartDiJobRequest {
         di_job_id: number(part(5)).unwrap_or(1),
         force_to_rerun: part(6) == "true",
-        realtime_start_settings: Some(settings.clone()),
+        realtime_start_settings: Some(settings),
     };
     for (version, scheme) in [
         (Version::V2020, Scheme::Rpc),
@@ -164,39 +164,50 @@ fn judge_call(bytes_: &[u8]) -> Verdict {
             demand(refused, || "nothing was sent, and that is not said".to_owned())?;
             continue;
         };
-        let uri = sent.uri();
-        demand(uri.path() == "/" && uri.host() == Some("dataworks.cn-shanghai.aliyuncs.com"), || uri.to_string())?;
-        let (method, id) = if version == Version::V2020 { ("POST", "DIJobId") } else { ("GET", "Id") };
-        demand(sent.method() == method, || sent.method().to_string())?;
-        let mut asked: Vec<(&str, String)> = vec![(id, request.di_job_id.to_string())];
-        asked.extend(request.force_to_rerun.then(|| ("ForceToRerun", "true".to_owned())));
-        asked.extend(compact(&settings).map(|json| ("RealtimeStartSettings", json)));
-        let mut own = vec![
-            ("Action", "StartDIJob"),
-            ("Version", if version == Version::V2020 { "2020-05-18" } else { "2024-05-18" }),
-            ("SignatureNonce", &stamp.nonce),
-            ("AccessKeyId", part(0).trim()),
-        ];
-        own.extend(token.map(|token| ("SecurityToken", token.trim())));
-        match scheme {
-            Scheme::Rpc => {
-                let time = stamp.time.to_string();
-                own.extend([("Format", "json"), ("SignatureMethod", "HMAC-SHA1"), ("SignatureVersion", "1.0")]);
-                own.push(("Timestamp", &time));
-                let own = own.iter().map(|(name, value)| (*name, (*value).to_owned()));
-                let form = body(sent)?;
-                is_signed(
-                    method,
-                    uri.query().unwrap_or_default(),
-                    &form,
-                    part(1).trim(),
-                    &of(asked.into_iter().chain(own)),
-                )?;
-            }
-            Scheme::Acs3 => is_signed_in_headers(sent, part(1).trim(), &stamp, &own, &of(asked.into_iter()))?,
-        }
+        let (id, secret, token) = (part(0).trim(), part(1).trim(), token.map(str::trim));
+        is_the_call(sent, &service, (id, secret, token), &stamp, &request)?;
     }
     Ok(())
+}
+
+/// What is sent asks for `request` and nothing else, in the way of `service`, signed with the `key` of id, secret and token.
+fn is_the_call(
+    sent: &http::Request<Vec<u8>>,
+    service: &Service,
+    key: (&str, &str, Option<&str>),
+    stamp: &Stamp,
+    request: &StartDiJobRequest,
+) -> Verdict {
+    let (id, secret, token) = key;
+    let uri = sent.uri();
+    demand(uri.path() == "/" && uri.host() == Some("dataworks.cn-shanghai.aliyuncs.com"), || uri.to_string())?;
+    let (method, name_of_id, version) = match service.version {
+        Version::V2020 => ("POST", "DIJobId", "2020-05-18"),
+        Version::V2024 => ("GET", "Id", "2024-05-18"),
+    };
+    demand(sent.method() == method, || sent.method().to_string())?;
+    let mut asked: Vec<(&str, String)> = vec![(name_of_id, request.di_job_id.to_string())];
+    asked.extend(request.force_to_rerun.then(|| ("ForceToRerun", "true".to_owned())));
+    let settings = request.realtime_start_settings.as_ref().and_then(compact);
+    asked.extend(settings.map(|json| ("RealtimeStartSettings", json)));
+    let mut own = vec![
+        ("Action", "StartDIJob"),
+        ("Version", version),
+        ("SignatureNonce", stamp.nonce.as_str()),
+        ("AccessKeyId", id),
+    ];
+    own.extend(token.map(|token| ("SecurityToken", token)));
+    match service.scheme {
+        Scheme::Rpc => {
+            let time = stamp.time.to_string();
+            own.extend([("Format", "json"), ("SignatureMethod", "HMAC-SHA1"), ("SignatureVersion", "1.0")]);
+            own.push(("Timestamp", &time));
+            let own = own.iter().map(|(name, value)| (*name, (*value).to_owned()));
+            let wanted = of(asked.into_iter().chain(own));
+            is_signed(method, uri.query().unwrap_or_default(), &body(sent)?, secret, &wanted)
+        }
+        Scheme::Acs3 => is_signed_in_headers(sent, secret, stamp, &own, &of(asked.into_iter())),
+    }
 }
 
 fn of<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> Pairs {

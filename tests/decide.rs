@@ -43,7 +43,7 @@ use dijob_operator::plan::{
 };
 use jiff::Timestamp;
 use support::plan::{
-    Build as _, SERVICE, ago, forced, hence, job, last, look_failed, now, observed, ordinary, refused, saw,
+    Build as _, NEWER, SERVICE, ago, forced, hence, job, last, look_failed, now, observed, ordinary, refused, saw,
     status_laws, with_offset,
 };
 

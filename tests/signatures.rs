@@ -1,5 +1,5 @@
-//! Both signatures, end to end: each starts, is confirmed, starts anew by token, sends a start without an answer again, and
-//! tells what is refused. The simulated cloud verifies every request by a reading of its own.
+//! Both versions of the API in both signatures, end to end: each starts, is confirmed, starts anew by token, sends a start
+//! without an answer again, and tells what is refused. The simulated cloud verifies every request by a reading of its own.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -22,10 +22,15 @@ use support::world::{is_ready, ready, world};
 
 const START: &str = "StartDIJob";
 
-/// A signature as an account states it, a short name, and what the cloud must have seen.
-const WAYS: [Way; 2] = [("HMAC-SHA1", "rpc", SignatureKind::V1), ("ACS3-HMAC-SHA256", "acs3", SignatureKind::Acs3)];
+/// Version and signature as an account states them, a short name, and what the cloud must have seen.
+const WAYS: [Way; 4] = [
+    ("2020-05-18", "HMAC-SHA1", "2020-rpc", SignatureKind::V1),
+    ("2020-05-18", "ACS3-HMAC-SHA256", "2020-acs3", SignatureKind::Acs3),
+    ("2024-05-18", "HMAC-SHA1", "2024-rpc", SignatureKind::V1),
+    ("2024-05-18", "ACS3-HMAC-SHA256", "2024-acs3", SignatureKind::Acs3),
+];
 
-type Way = (&'static str, &'static str, SignatureKind);
+type Way = (&'static str, &'static str, &'static str, SignatureKind);
 
 fn status(job: &DataIntegrationJob) -> &JobStatus {
     job.status.as_ref().unwrap()
@@ -35,12 +40,16 @@ fn plain(id: i64) -> Value {
     json!({ "diJobId": id })
 }
 
-async fn tenant(what: &str, (signature, name, _): Way) -> Tenant {
-    let tenant = Tenant::new(&world().cluster, &format!("{what}-{name}")).await;
-    tenant.put_key().await;
+fn account_spec(tenant: &Tenant, (version, signature, ..): Way) -> Value {
     let mut spec = tenant.account_spec();
-    spec["signature"] = json!(signature);
-    tenant.put_account("default", &spec).await;
+    (spec["dataworksVersion"], spec["signature"]) = (json!(version), json!(signature));
+    spec
+}
+
+async fn tenant(what: &str, way: Way) -> Tenant {
+    let tenant = Tenant::new(&world().cluster, &format!("{what}-{}", way.2)).await;
+    tenant.put_key().await;
+    tenant.put_account("default", &account_spec(&tenant, way)).await;
     tenant
 }
 
@@ -50,7 +59,7 @@ fn fault(tenant: &Tenant, action: &str, id: i64, behaviour: Behaviour) {
 }
 
 #[tokio::test]
-async fn a_job_is_started_confirmed_and_started_anew_in_each_signature() {
+async fn a_job_is_started_confirmed_and_started_anew_in_each_way() {
     join_all(WAYS.map(async |way| {
         let tenant = tenant("whole", way).await;
         let settings = json!({ "startTime": 1_671_516_776, "failoverSettings": { "interval": 10, "upperLimit": 30 } });
@@ -67,7 +76,8 @@ async fn a_job_is_started_confirmed_and_started_anew_in_each_signature() {
         assert_eq!((starts.len(), tenant.cloud.executions(1).len()), (2, 2), "{}", tenant.story("job"));
         assert_eq!(starts[1].parameters.get("ForceToRerun").map(String::as_str), Some("true"));
         for entry in tenant.cloud.ledger().entries() {
-            assert_eq!(entry.signature, Some(way.2));
+            assert_eq!((entry.version.as_deref(), entry.signature), (Some(way.0), Some(way.3)));
+            assert_eq!(entry.method, if way.0 == "2020-05-18" { "POST" } else { "GET" });
         }
         tenant.end(&[&world().operator]).await;
     }))
@@ -75,7 +85,7 @@ async fn a_job_is_started_confirmed_and_started_anew_in_each_signature() {
 }
 
 #[tokio::test]
-async fn a_start_without_an_answer_is_confirmed_by_its_effect_or_sent_again_in_each_signature() {
+async fn a_start_without_an_answer_is_confirmed_by_its_effect_or_sent_again_in_each_way() {
     join_all(WAYS.map(async |way| {
         let tenant = tenant("open", way).await;
         fault(&tenant, START, 1, Behaviour::lost_answer());
@@ -99,7 +109,7 @@ async fn a_start_without_an_answer_is_confirmed_by_its_effect_or_sent_again_in_e
 }
 
 #[tokio::test]
-async fn what_is_refused_is_told_in_each_signature() {
+async fn what_is_refused_is_told_in_each_way() {
     join_all(WAYS.map(async |way| {
         let tenant = tenant("refused", way).await;
         tenant.put_secret(&[("accessKeyId", tenant.key_id.as_bytes()), ("accessKeySecret", b"canary-wrong")]).await;
@@ -119,15 +129,14 @@ async fn what_is_refused_is_told_in_each_signature() {
 #[tokio::test]
 async fn a_temporary_key_of_a_secret_starts_with_its_token_and_a_renewed_one_after_its_end() {
     join_all(WAYS.map(async |way| {
-        let tenant = Tenant::new(&world().cluster, &format!("temporary-{}", way.1)).await;
+        let tenant = Tenant::new(&world().cluster, &format!("temporary-{}", way.2)).await;
         tenant.cloud.remove_key(&tenant.key_id); // a lasting key asks for no token
-        let mut spec = tenant.account_spec();
-        spec["signature"] = json!(way.0);
+        let mut spec = account_spec(&tenant, way);
         spec["credentials"]["secretRef"]["securityTokenKey"] = json!("securityToken");
         tenant.put_account("default", &spec).await;
         let lend = async |round: &str| {
-            let secret = tenant.another_secret(&format!("canary-{}-{round}", way.1));
-            let token = tenant.another_secret(&format!("canary+/={}-{round}-token", way.1));
+            let secret = tenant.another_secret(&format!("canary-{}-{round}", way.2));
+            let token = tenant.another_secret(&format!("canary+/={}-{round}-token", way.2));
             tenant.cloud.add_temporary_key(ACCOUNT, &tenant.key_id, &secret, &token, Timestamp::MAX);
             let parts =
                 [("accessKeyId", tenant.key_id.as_str()), ("accessKeySecret", &secret), ("securityToken", &token)];
@@ -152,18 +161,20 @@ async fn a_temporary_key_of_a_secret_starts_with_its_token_and_a_renewed_one_aft
 /// An edit of the account between two copies: the second one is no repetition to a gateway that counts nonces by signature.
 #[tokio::test]
 async fn an_account_that_is_edited_while_a_start_is_open_sends_no_other_copy_of_it() {
-    let tenant = tenant("edited", WAYS[0]).await;
+    join_all([(0, 1), (0, 2), (3, 1)].map(|(before, after)| edited(WAYS[before], WAYS[after]))).await;
+}
+
+async fn edited(before: Way, after: Way) {
+    let tenant = tenant(&format!("edited-{}-{}", before.2, after.2), before).await;
     fault(&tenant, START, 1, Behaviour::lost_request());
     tenant.apply("job", &plain(1)).await;
     tenant.until_ledger("the start", |ledger| ledger.starts(1).count() == 1).await;
-    let mut spec = tenant.account_spec();
-    spec["signature"] = json!(WAYS[1].0);
-    tenant.put_account("default", &spec).await;
+    tenant.put_account("default", &account_spec(&tenant, after)).await;
     // Another start without an answer is sent again after the settle time; by then this one's copy would have been sent, too.
     fault(&tenant, START, 2, Behaviour::lost_request());
     tenant.apply("later", &plain(2)).await;
     tenant.until_ledger("a copy of the later start", |ledger| ledger.starts(2).count() == 2).await;
-    assert!(tenant.cloud.starts(2).iter().all(|entry| entry.signature == Some(WAYS[1].2)));
+    assert!(tenant.cloud.starts(2).iter().all(|entry| entry.signature == Some(after.3)));
     assert_eq!(tenant.cloud.starts(1).len(), 1, "{}", tenant.story("job"));
     tenant.end(&[&world().operator]).await;
 }

@@ -11,8 +11,8 @@ use super::queue::ObjectKey;
 use super::secrets::KeyView;
 use super::turns::BudgetKey;
 use crate::api::{
-    AccountQuota, DataIntegrationJob, DataWorksAccount, DataWorksAccountSpec, Edition, JobStatus, Network,
-    RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION, SecretRef, Signature,
+    AccountQuota, DataIntegrationJob, DataWorksAccount, DataWorksAccountSpec, DataworksVersion, Edition, JobStatus,
+    Network, RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION, SecretRef, Signature,
 };
 use crate::dataworks::{AccessKey, Endpoint, Scheme, Service, Version};
 use crate::lease::Role;
@@ -174,9 +174,11 @@ fn service(spec: &DataWorksAccountSpec, endpoint: Endpoint) -> Service {
         Signature::HmacSha1 => Scheme::Rpc,
         Signature::Acs3HmacSha256 => Scheme::Acs3,
     };
-    // In the newer version no look tells when a job was last started: what is recorded under one version could not be
-    // compared with what is seen under the other.
-    Service { endpoint, version: Version::V2020, scheme }
+    let version = match spec.dataworks_version {
+        DataworksVersion::V2020 => Version::V2020,
+        DataworksVersion::V2024 => Version::V2024,
+    };
+    Service { endpoint, version, scheme }
 }
 
 async fn key_of(

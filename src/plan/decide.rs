@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::action::{Action, Plan, Rest, Stance, Verdict, act, look, rest, settle, until_then, with_turn};
-use super::evidence::{Baseline, Evidence, weigh};
+use super::evidence::{Baseline, Evidence, tells_started, weigh};
 use super::inputs::inputs_of;
 use super::observed::{JobRef, Key, Lane, Observed, PROTOCOL, Seen, after};
 use super::obstacle::{blocked, blocked_for_a_person, retry_wait, without_account, without_key};
@@ -169,9 +169,9 @@ pub fn rest_of(record: &JobStatus) -> Rest {
     }
 }
 
-/// The largest `StartedTime` ever recorded for this job.
+/// The largest `StartedTime` ever recorded for this job, as far as a later look can be compared with it.
 fn largest_started(seen: &Observed, job: &JobRef, now_read: Option<i64>) -> Option<i64> {
     let known = seen.record.job_started_time.as_ref().filter(|_| is_applied(&seen.record, job));
     let recorded = known.map(|t| t.0.as_second());
-    now_read.max(recorded)
+    now_read.max(recorded).filter(|_| tells_started(seen.service()))
 }

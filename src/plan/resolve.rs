@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::action::{Action, Plan, Rest, Stance, Verdict, look, rest, settle, until_then, with_turn};
 use super::decide::rest_of;
-use super::evidence::{Baseline, Evidence, weigh};
+use super::evidence::{Baseline, Evidence, tells_started, weigh};
 use super::inputs::inputs_of;
 use super::observed::{JobRef, Key, Lane, Observed, Reading, Seen, after};
 use super::obstacle::{blocked, blocked_for_a_person, retry_wait, without_key};
@@ -14,6 +14,7 @@ use super::status::is_applied;
 use super::trigger::{Trigger, requested_tokens};
 use crate::api::condition::whole_seconds;
 use crate::api::{LastStart, OnUnknown, PendingStart};
+use crate::dataworks::error::safe_text;
 
 /// A start may have run: look for a sign, send an ordinary one again, or close the matter when it can no longer run.
 pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef, now: Timestamp) -> Plan {
@@ -67,18 +68,33 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
             lease_transitions: seen.lease_transitions,
             ..pending.clone()
         };
-        Action::Start(Box::new(if same_bytes { copy } else { made_anew(copy, seen, key_id, now) }))
+        Action::Start(Box::new(if same_bytes { copy } else { made_anew(copy, seen, key_id, reading, now) }))
     })
 }
 
-/// The copy as another request: signed now, with the key and in the way of today.
-fn made_anew(copy: PendingStart, seen: &Observed, key_id: &str, now: Timestamp) -> PendingStart {
+/// The copy as another request: signed now, with the key and in the way of today. If looks tell other things in that way,
+/// the last one, which shows no effect so far, is the baseline from now on.
+fn made_anew(
+    copy: PendingStart,
+    seen: &Observed,
+    key_id: &str,
+    reading: Option<&Reading>,
+    now: Timestamp,
+) -> PendingStart {
+    let comparable = tells_started(&copy.service) == tells_started(seen.service());
+    let (started, word) = match reading.map(|r| &r.seen) {
+        _ if comparable => (copy.baseline_started_time, copy.baseline_job_status.clone()),
+        Some(Seen::Job(view)) => (view.started, Some(safe_text(&view.word))),
+        Some(Seen::NotFound(_) | Seen::Refused(_) | Seen::Failed(_)) | None => (None, None),
+    };
     PendingStart {
         nonce: seen.fresh_nonce.clone(),
         signed_time: whole_seconds(seen.cloud_time(now)),
         key_id: key_id.to_owned(),
         service: seen.service().to_owned(),
         answered: false,
+        baseline_started_time: started,
+        baseline_job_status: word,
         ..copy
     }
 }

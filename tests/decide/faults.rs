@@ -1,6 +1,7 @@
 //! Rows of the fault matrix that a decision alone answers: keys that are no keys, accounts that change under a start,
 //! objects that are made again, and status that is lost or a day old.
 
+use dijob_operator::api::LastStart;
 use dijob_operator::dataworks::AccessKey;
 use dijob_operator::plan::inputs::inputs_of;
 use dijob_operator::plan::observed::{Account, JobRef, Reading};
@@ -288,4 +289,68 @@ fn a_look_is_refused_for_good_by_what_a_start_does_not_need() {
     }
     let pages = [399, 400, 499, 500].map(|status| refused(ErrorKind::Server, status));
     assert_eq!(pages, [false, true, true, false], "a page of a gateway that knows no looks, or a failure");
+}
+
+/// The account is switched to another version of the API.
+fn switched(service: &str) -> impl FnOnce(&mut Observed) {
+    let account = Account::Found { region: job().region, version: "a2".to_owned(), service: service.to_owned() };
+    move |o: &mut Observed| o.account = account
+}
+
+/// Covers: 25u.
+#[test]
+fn in_the_version_without_started_time_a_change_of_word_is_a_sign() {
+    let record = PendingStart { service: NEWER.to_owned(), baseline_started_time: None, ..ordinary(100) };
+    let seen = |word| decide(&unresolved(record.clone(), 40).with(switched(NEWER)).cloud(word, None), now());
+    for word in ["Running", "Finished", "Failed"] {
+        assert_eq!(seen(word).action, Action::Settle(Verdict::Confirmed), "{word}");
+    }
+    let resent = start_of(&unresolved(record.clone(), 40).with(switched(NEWER)).cloud(STOPPED, None)).unwrap();
+    assert_eq!(resent.nonce, record.nonce, "no sign: it is sent again as it was");
+}
+
+/// Covers: 25u.
+#[test]
+fn a_baseline_of_one_version_proves_nothing_of_a_look_in_the_other() {
+    for (before, after, started) in [(SERVICE, NEWER, None), ("", NEWER, None), (NEWER, SERVICE, Some(200))] {
+        let record = |forced| PendingStart {
+            service: before.to_owned(),
+            baseline_started_time: Some(100).filter(|_| before != NEWER),
+            force_to_rerun: forced,
+            ..ordinary(1000)
+        };
+        let at_work = |forced| unresolved(record(forced), 100).with(switched(after)).cloud("Running", started);
+        for forced in [false, true] {
+            let plan = decide(&at_work(forced), now());
+            assert_eq!(plan.action, Action::Settle(Verdict::Unknown), "{before} to {after}: neither sign nor repeated");
+        }
+        let accepted = LastStart { service: before.to_owned(), ..last("Accepted") };
+        let settled = observed().settled().with(|o| o.record.last_start = Some(accepted));
+        let read = settled.called(40).with(switched(after)).cloud("Running", started);
+        assert_eq!(decide(&read, now()).action, Action::Settle(Verdict::Unreadable), "{before} to {after}");
+    }
+}
+
+/// Covers: 25u.
+#[test]
+fn a_copy_in_another_version_begins_from_a_look_in_that_version() {
+    for (before, after, started) in [(SERVICE, NEWER, None), (NEWER, SERVICE, Some(90))] {
+        let record = PendingStart { service: before.to_owned(), ..ordinary(700) };
+        let read = unresolved(record, 40).with(switched(after)).cloud("Initialized", started);
+        let copy = start_of(&read).unwrap();
+        assert_eq!((copy.service.as_str(), copy.baseline_started_time), (after, started));
+        assert_eq!(copy.baseline_job_status.as_deref(), Some("Initialized"));
+    }
+    let record = PendingStart { key_id: "LTAI-old".to_owned(), ..ordinary(700) };
+    let copy = start_of(&unresolved(record.clone(), 40).cloud("Initialized", Some(100))).unwrap();
+    assert_eq!(copy.baseline_job_status, record.baseline_job_status, "the same version: the first baseline stays");
+}
+
+/// Covers: 25u.
+#[test]
+fn a_start_in_the_version_without_started_time_compares_none() {
+    let due = observed().token("t").settled().with(|o| o.record.handled_rerun_tokens.clear());
+    let due = due.with(switched(NEWER)).with(|o| o.turn = Turn::Held(Lane::Start));
+    let start = start_of(&due.called(3600).looked(1, saw(STOPPED, None))).unwrap();
+    assert_eq!((start.baseline_started_time, start.baseline_job_status.as_deref()), (None, Some(STOPPED)));
 }

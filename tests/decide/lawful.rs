@@ -131,6 +131,14 @@ fn lawful_resend(
     {
         prop_assert!(started <= baseline, "there is a sign");
     }
+    if let (Seen::Job(view), Some(word)) = (&reading.seen, &before.baseline_job_status)
+        && view.started.is_none()
+        && before.baseline_started_time.is_none()
+        && word != "Running"
+    {
+        let at_work = ["Running", "Finished", "Failed"].contains(&view.word.as_str());
+        prop_assert!(!at_work || view.word == *word, "it went to work since");
+    }
     let young = (now() + seen.cloud_offset).duration_since(before.signed_time.0) < SignedDuration::from_mins(10);
     let Key::Ready { id, .. } = &seen.key else { return Ok(()) };
     if young && !before.answered {

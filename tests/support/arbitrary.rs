@@ -13,7 +13,7 @@ use dijob_operator::plan::observed::{
 };
 use jiff::SignedDuration;
 
-use super::plan::{Build as _, SERVICE, ago, hence, job, last, observed, ordinary};
+use super::plan::{NEWER, SERVICE, ago, hence, job, last, observed, ordinary};
 
 /// Choices, one byte each; after the last one all are 0.
 pub struct Choices<'a>(pub &'a [u8]);
@@ -272,6 +272,25 @@ impl Choices<'_> {
         }
     }
 
+    /// The versions of the API that the account and the records name. In the newer one nothing tells a time.
+    fn versions(&mut self, o: &mut Observed) {
+        if let Account::Found { service, .. } = &mut o.account {
+            self.or(SERVICE, |_| NEWER).clone_into(service);
+            if let Some(Reading { seen: Seen::Job(view), .. }) = o.reading.as_mut().filter(|_| service == NEWER) {
+                view.started = None;
+            }
+        }
+        let of_record = |c: &mut Self| c.or(SERVICE, |c| c.of(&[NEWER, ""])).to_owned();
+        if let Some(pending) = &mut o.record.pending_start {
+            pending.service = of_record(self);
+            pending.baseline_started_time = pending.baseline_started_time.filter(|_| pending.service != NEWER);
+        }
+        if let Some(last) = &mut o.record.last_start {
+            last.service = of_record(self);
+            last.baseline_started_time = last.baseline_started_time.filter(|_| last.service != NEWER);
+        }
+    }
+
     fn around(&mut self, o: &mut Observed) {
         let account = |region: &str| Account::Found {
             region: region.to_owned(),
@@ -335,6 +354,8 @@ impl Choices<'_> {
                 o.unrecorded = Some(Answered { pending, credentials_version, answer: self.answer() });
             }
         }
-        o.with(|o| o.jitter = self.of(&[0.5, 0.0, 0.999]))
+        o.jitter = self.of(&[0.5, 0.0, 0.999]);
+        self.versions(&mut o);
+        o
     }
 }

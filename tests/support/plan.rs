@@ -20,6 +20,8 @@ use super::schema::misfits;
 
 /// How the account of [`observed`] is spoken to.
 pub const SERVICE: &str = "dataworks.cn-shanghai.aliyuncs.com 2020-05-18 HMAC-SHA1";
+/// The same in the version whose looks tell no `StartedTime`.
+pub const NEWER: &str = "dataworks.cn-shanghai.aliyuncs.com 2024-05-18 HMAC-SHA1";
 
 /// The moment at which every row is decided.
 pub fn now() -> Timestamp {
@@ -209,6 +211,7 @@ pub fn last(outcome: &str) -> LastStart {
         force_to_rerun: false,
         start_time: None,
         requested_time: whole_seconds(ago(3600)),
+        service: SERVICE.to_owned(),
         outcome: outcome.to_owned(),
         error: None,
         baseline_started_time: Some(100),

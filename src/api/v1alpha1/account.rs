@@ -54,6 +54,9 @@ pub struct DataWorksAccountSpec {
     /// network over which the region's hosts are reached: Public, or VPC from inside the region's network. VPC needs regionId.
     #[serde(default)]
     pub network: Network,
+    /// dataworksVersion of the API that is called. With 2024-05-18 the cloud does not tell when a job was last started: an edition below Enterprise may have this version only.
+    #[serde(default)]
+    pub dataworks_version: DataworksVersion,
     /// signature with which requests are signed.
     #[serde(default)]
     pub signature: Signature,
@@ -75,6 +78,18 @@ pub enum Network {
     /// `dataworks-vpc.<region>.aliyuncs.com`
     #[serde(rename = "VPC")]
     Vpc,
+}
+
+/// Versions of the API.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataworksVersion {
+    /// Asks for edition Enterprise.
+    #[default]
+    #[serde(rename = "2020-05-18")]
+    V2020,
+    /// For edition Basic and higher.
+    #[serde(rename = "2024-05-18")]
+    V2024,
 }
 
 /// Signatures of requests.

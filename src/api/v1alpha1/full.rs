@@ -109,6 +109,7 @@ fn last_start() -> LastStart {
         force_to_rerun: true,
         start_time: Some(1),
         requested_time: time(),
+        service: word(),
         outcome: word(),
         error: Some(word()),
         baseline_started_time: Some(1),

@@ -180,6 +180,10 @@ pub struct LastStart {
     pub start_time: Option<i64>,
     /// When it was asked for: the time of the request's signature.
     pub requested_time: Time,
+    /// Host, version of the API and signature of the request.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub service: String,
     /// Accepted, Confirmed, Rejected or Unknown.
     #[schemars(length(max = 128))]
     pub outcome: String,
@@ -203,6 +207,7 @@ pub struct LastStart {
 impl LastStart {
     pub(super) fn bound(&mut self) {
         cut_some(&mut self.request_id, bounds::WORD);
+        cut(&mut self.service, bounds::NAME);
         cut_some(&mut self.error, bounds::WORD);
         cut_some(&mut self.baseline_job_status, bounds::WORD);
     }

@@ -350,7 +350,8 @@ fn a_copy_in_another_version_begins_from_a_look_in_that_version() {
 #[test]
 fn a_start_in_the_version_without_started_time_compares_none() {
     let due = observed().token("t").settled().with(|o| o.record.handled_rerun_tokens.clear());
-    let due = due.with(switched(NEWER)).with(|o| o.turn = Turn::Held(Lane::Start));
+    let before = whole_seconds(jiff::Timestamp::UNIX_EPOCH);
+    let due = due.with(switched(NEWER)).with(|o| o.record.job_started_time = Some(before));
     let start = start_of(&due.called(3600).looked(1, saw(STOPPED, None))).unwrap();
     assert_eq!((start.baseline_started_time, start.baseline_job_status.as_deref()), (None, Some(STOPPED)));
 }

@@ -150,6 +150,8 @@ reasons! {
     UnknownJobStatus,
     /// The account now means another region, so another job.
     AccountChanged,
+    /// The account does not allow the job's project, or the job's project cannot be read.
+    ProjectNotAllowed,
     /// The DataWorksAccount does not exist.
     AccountNotFound,
     /// The account's spec cannot be used: a host that is not allowed.

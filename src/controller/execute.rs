@@ -51,6 +51,7 @@ async fn look(ctx: &Context, subject: &Subject, job: &JobRef) -> Outcome {
         Ok(found) => Seen::Job(View {
             word: found.status.unwrap_or_default(),
             started: found.started_time,
+            project: found.project_id,
             name: found.name,
             error: found.error_message.filter(|e| !e.is_empty()),
         }),

@@ -163,7 +163,8 @@ fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>
             let version = format!("{uid}.{}", account.metadata.generation.unwrap_or_default());
             let service = service(spec, endpoint);
             let (region, how) = (service.endpoint.identity(), service.to_string());
-            (Account::Found { region, version, service: how }, Some(service))
+            let projects = spec.allowed_projects.clone();
+            (Account::Found { region, version, service: how, projects }, Some(service))
         }
         Err(problem) => (Account::Invalid(problem.to_string()), None),
     }

@@ -8,7 +8,7 @@ use super::action::{Action, Plan, Rest, Stance, Verdict, act, look, rest, settle
 use super::evidence::{Baseline, Evidence, tells_started, weigh};
 use super::inputs::inputs_of;
 use super::observed::{JobRef, Key, Lane, Observed, PROTOCOL, Seen, after};
-use super::obstacle::{blocked, blocked_for_a_person, retry_wait, without_account, without_key};
+use super::obstacle::{blocked, blocked_for_a_person, forbidden, retry_wait, without_account, without_key};
 use super::problem::Problem;
 use super::resolve::{accepted_unseen, confirm, resolve, unconfirmed};
 use super::status::is_applied;
@@ -64,6 +64,9 @@ fn approach(seen: &Observed, due: &DueStart, now: Timestamp) -> Plan {
         return until_then(stance, after(called, seen.settings.confirm));
     }
     let looked = seen.look_at(&due.job);
+    if let Some(plan) = forbidden(seen, looked, now) {
+        return plan;
+    }
     let view = looked.and_then(|r| if let Seen::Job(view) = &r.seen { Some((r, view)) } else { None });
     let at_work = view.is_some_and(|(_, v)| matches!(JobState::of(&v.word), JobState::Running | JobState::Finished));
     let adopts = due.adoptable && at_work;

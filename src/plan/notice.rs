@@ -99,6 +99,7 @@ fn worth_telling(reason: Reason) -> Option<bool> {
         | Reason::JobFailed
         | Reason::UnknownJobStatus
         | Reason::AccountChanged
+        | Reason::ProjectNotAllowed
         | Reason::AccountNotFound
         | Reason::AccountInvalid
         | Reason::CredentialsMissing

@@ -103,6 +103,8 @@ pub enum Account {
         version: String,
         /// How calls are made: host, version of the API, signature.
         service: String,
+        /// The projects whose jobs may be started. Empty: any.
+        projects: Vec<i64>,
     },
     /// There is none of that name.
     Absent,
@@ -164,6 +166,8 @@ pub struct View {
     pub word: String,
     /// `StartedTime`, Unix seconds.
     pub started: Option<i64>,
+    /// The project that it belongs to.
+    pub project: Option<i64>,
     /// Its name.
     pub name: Option<String>,
     /// Its error text.

@@ -5,10 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::action::{Plan, Stance, rest, until_then};
-use super::backoff::LONGEST;
-use super::observed::{Account, Key, Observed, after};
+use super::backoff::{LONGEST, SLOW};
+use super::observed::{Account, Key, Observed, Reading, Seen, View, after};
 use super::problem::Problem;
 use super::trigger::requested_tokens;
+
+/// So many projects are named in a message.
+const NAMED: usize = 5;
 
 /// The failure that is still waited out, and until when. A changed spec, a new token, or another account or Secret end
 /// the slow retry of a refusal at once; nothing shortens a backoff.
@@ -34,6 +37,30 @@ pub(super) fn blocked(seen: &Observed, now: Timestamp) -> Option<Plan> {
 /// As [`blocked`], if a person must act: a start whose effect cannot be seen for that reason is not in progress.
 pub(super) fn blocked_for_a_person(seen: &Observed, now: Timestamp) -> Option<Plan> {
     retry_wait(seen, now).filter(|(problem, _)| problem.needs_a_person()).and_then(|_| blocked(seen, now))
+}
+
+/// What the last look says of the job's project, if that is not among those that the account allows. It says so until
+/// account or job change; a refused look is made again as slowly as a refused start.
+pub(super) fn forbidden(seen: &Observed, reading: Option<&Reading>, now: Timestamp) -> Option<Plan> {
+    let Account::Found { projects, .. } = &seen.account else { return None };
+    let reading = reading.filter(|_| !projects.is_empty())?;
+    let (found, until) = match &reading.seen {
+        Seen::Job(View { project: Some(project), .. }) if projects.contains(project) => return None,
+        Seen::Job(View { project: Some(project), .. }) => (format!("is in project {project}"), None),
+        Seen::Job(View { project: None, .. }) => ("does not show its project".to_owned(), None),
+        Seen::Refused(_) if now < after(reading.at, SLOW) => {
+            ("cannot be read".to_owned(), Some(after(reading.at, SLOW)))
+        }
+        Seen::Refused(_) | Seen::NotFound(_) | Seen::Failed(_) => return None,
+    };
+    let named = projects.iter().take(NAMED).map(i64::to_string).collect::<Vec<_>>().join(", ");
+    let more = if projects.len() > NAMED { ", …" } else { "" };
+    let problem = Problem::ProjectNotAllowed(format!(
+        "job {} {found}, and DataWorksAccount \"{}\" allows project {named}{more} only: correct diJobId, or the account's allowedProjects",
+        reading.job.di_job_id, seen.spec.account_ref.name
+    ));
+    let stance = Stance::Blocked { problem, stalled: true, until };
+    Some(until.map_or_else(|| rest(stance.clone()), |until| until_then(stance.clone(), until)))
 }
 
 pub(super) fn without_account(seen: &Observed, now: Timestamp) -> Plan {

@@ -16,6 +16,8 @@ pub enum Problem {
     AccountInvalid(String),
     /// It means another job now.
     AccountChanged,
+    /// Its project is not one that the account allows; says what is known of it.
+    ProjectNotAllowed(String),
     /// The Secret or a key in it is missing or malformed; says what.
     CredentialsMissing(String),
     /// The cloud, or the way to it.
@@ -79,9 +81,11 @@ impl Problem {
     #[must_use]
     pub fn needs_a_person(&self) -> bool {
         match self {
-            Self::AccountNotFound(_) | Self::AccountInvalid(_) | Self::AccountChanged | Self::CredentialsMissing(_) => {
-                true
-            }
+            Self::AccountNotFound(_)
+            | Self::AccountInvalid(_)
+            | Self::AccountChanged
+            | Self::ProjectNotAllowed(_)
+            | Self::CredentialsMissing(_) => true,
             Self::Cloud(cloud) => match cloud.kind {
                 ErrorKind::Denied
                 | ErrorKind::Expired
@@ -109,6 +113,7 @@ impl Problem {
                 "the DataWorksAccount now means another region, so another job; nothing is started for it: set a new rerun token to start it there, or point accountRef back".to_owned(),
                 true,
             ),
+            Self::ProjectNotAllowed(why) => (Reason::ProjectNotAllowed, why.clone(), true),
             Self::CredentialsMissing(why) => (Reason::CredentialsMissing, why.clone(), true),
             Self::Cloud(cloud) => cloud.face(),
         };

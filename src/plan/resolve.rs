@@ -9,7 +9,7 @@ use super::decide::rest_of;
 use super::evidence::{Baseline, Evidence, tells_started, weigh};
 use super::inputs::inputs_of;
 use super::observed::{JobRef, Key, Lane, Observed, Reading, Seen, after};
-use super::obstacle::{blocked, blocked_for_a_person, retry_wait, without_key};
+use super::obstacle::{blocked, blocked_for_a_person, forbidden, retry_wait, without_key};
 use super::status::is_applied;
 use super::trigger::{Trigger, requested_tokens};
 use crate::api::condition::whole_seconds;
@@ -30,7 +30,9 @@ pub(super) fn resolve(seen: &Observed, pending: &PendingStart, spec_job: &JobRef
     // An account that now means another region cannot read this job any more.
     let readable = job.region == spec_job.region;
     let forced = pending.is_forced() || seen.spec.on_unknown == OnUnknown::Hold;
-    let never_again = forced || !readable || evidence == Evidence::Blind || !still_wanted(seen, pending, spec_job);
+    let provable = readable && evidence != Evidence::Blind;
+    let wanted = still_wanted(seen, pending, spec_job) && forbidden(seen, reading, now).is_none();
+    let never_again = forced || !provable || !wanted;
     let called = seen.call_at.unwrap_or(now);
     if never_again || seen.spec.suspend {
         let trigger = Trigger::of(&pending.trigger).unwrap_or(Trigger::SpecChange);

@@ -89,8 +89,12 @@ fn a_key_that_is_new_never_signs_a_copy_of_an_old_request() {
 }
 
 fn beijing(o: &mut Observed) {
-    o.account =
-        Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned(), service: SERVICE.to_owned() };
+    o.account = Account::Found {
+        region: "cn-beijing".to_owned(),
+        version: "a2".to_owned(),
+        service: SERVICE.to_owned(),
+        projects: vec![],
+    };
 }
 
 fn renamed(o: &mut Observed) {
@@ -99,7 +103,12 @@ fn renamed(o: &mut Observed) {
 }
 
 fn other_account(o: &mut Observed) {
-    o.account = Account::Found { region: job().region, version: "a9".to_owned(), service: SERVICE.to_owned() };
+    o.account = Account::Found {
+        region: job().region,
+        version: "a9".to_owned(),
+        service: SERVICE.to_owned(),
+        projects: vec![],
+    };
     o.key = Key::Ready { id: "LTAI-of-another".to_owned(), version: "s9".to_owned() };
 }
 
@@ -257,7 +266,12 @@ fn spec_and_status_of_a_day_ago_start_nothing() {
 #[test]
 fn a_request_made_in_another_way_is_no_repetition_and_waits_until_the_nonce_is_old() {
     let elsewhere = |o: &mut Observed| {
-        o.account = Account::Found { region: job().region, version: "a2".to_owned(), service: "another".to_owned() };
+        o.account = Account::Found {
+            region: job().region,
+            version: "a2".to_owned(),
+            service: "another".to_owned(),
+            projects: vec![],
+        };
     };
     let resent = |seconds, service: &str| {
         let record = PendingStart { service: service.to_owned(), ..ordinary(seconds) };
@@ -293,7 +307,12 @@ fn a_look_is_refused_for_good_by_what_a_start_does_not_need() {
 
 /// The account is switched to another version of the API.
 fn switched(service: &str) -> impl FnOnce(&mut Observed) {
-    let account = Account::Found { region: job().region, version: "a2".to_owned(), service: service.to_owned() };
+    let account = Account::Found {
+        region: job().region,
+        version: "a2".to_owned(),
+        service: service.to_owned(),
+        projects: vec![],
+    };
     move |o: &mut Observed| o.account = account
 }
 

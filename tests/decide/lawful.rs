@@ -70,6 +70,13 @@ pub fn lawful_start(seen: &Observed, start: &PendingStart) -> Result<(), TestCas
     let job = JobRef { region: start.region.clone(), di_job_id: start.di_job_id };
     let reading = seen.reading.as_ref().unwrap();
     prop_assert_eq!(&reading.job, &job);
+    if let Account::Found { projects, .. } = &seen.account
+        && !projects.is_empty()
+    {
+        let seen_in = if let Seen::Job(view) = &reading.seen { view.project } else { None };
+        let not_there = matches!(reading.seen, Seen::NotFound(_)) && seen.record.pending_start.is_some();
+        prop_assert!(seen_in.is_some_and(|project| projects.contains(&project)) || not_there, "an allowed project");
+    }
     prop_assert!(
         reading.at > ago(60) && seen.call_at.is_none_or(|call| reading.at > call),
         "a young baseline after our call"

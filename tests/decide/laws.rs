@@ -67,7 +67,7 @@ proptest! {
             }
             (Action::Nothing, Wait::OnChange) => prop_assert!(
                 matches!(plan.stance, Stance::Foreign | Stance::Leaving | Stance::Suspended(_) | Stance::Settled(_)
-                    | Stance::Blocked { problem: Problem::AccountChanged | Problem::AccountInvalid(_), .. }),
+                    | Stance::Blocked { problem: Problem::AccountChanged | Problem::AccountInvalid(_) | Problem::ProjectNotAllowed(_), .. }),
                 "{:?} waits for nothing", plan.stance
             ),
             (Action::TakeTurn(lane), wait) => prop_assert_eq!((Some(*lane), Wait::OnTurn), (plan.lane, wait)),

@@ -93,8 +93,12 @@ fn a_refused_start_is_stalled_and_tried_again_slowly_or_at_once_after_a_change()
                 |o: &mut Observed| o.annotations.rerun = Some("new".to_owned()),
                 |o: &mut Observed| o.key = Key::Ready { id: "LTAI".to_owned(), version: "s2".to_owned() },
                 |o: &mut Observed| {
-                    o.account =
-                        Account::Found { region: job().region, version: "a2".to_owned(), service: SERVICE.to_owned() };
+                    o.account = Account::Found {
+                        region: job().region,
+                        version: "a2".to_owned(),
+                        service: SERVICE.to_owned(),
+                        projects: vec![],
+                    };
                 },
             ] {
                 assert!(start_of(&next.clone().with(change)).is_some(), "{column}: a change ends the slow retry");
@@ -345,8 +349,12 @@ fn an_ordinary_unknown_that_cannot_be_read_makes_a_later_revert_a_change() {
 fn a_replaced_spec_is_not_sent() {
     let looked = || unresolved(ordinary(40), 40).cloud(STOPPED, Some(100));
     let moved = |o: &mut Observed| {
-        o.account =
-            Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned(), service: SERVICE.to_owned() };
+        o.account = Account::Found {
+            region: "cn-beijing".to_owned(),
+            version: "a2".to_owned(),
+            service: SERVICE.to_owned(),
+            projects: vec![],
+        };
     };
     let withdrawn = |o: &mut Observed| o.record.pending_start.as_mut().unwrap().rerun_tokens = vec!["t".to_owned()];
     for (why, edit) in [

@@ -270,3 +270,49 @@ fn a_rerun_without_an_answer_is_sent_again_by_who_leads_now() {
     let again = start_of(&seen.with(|o| (o.holder, o.lease_transitions) = ("now".to_owned(), 4))).unwrap();
     assert_eq!((again.attempt, again.holder.as_str(), again.lease_transitions), (2, "now", 4));
 }
+
+fn allows(projects: &[i64]) -> impl FnOnce(&mut Observed) + '_ {
+    move |o| {
+        let Account::Found { projects: allowed, .. } = &mut o.account else { return };
+        *allowed = projects.to_vec();
+    }
+}
+
+#[test]
+fn an_unlisted_project_is_refused() {
+    let blocked = |why: &str, until| {
+        let why = format!(
+            "job 11743 {why}, and DataWorksAccount \"prod\" allows project 1, 2 only: correct diJobId, or the account's allowedProjects"
+        );
+        Stance::Blocked { problem: Problem::ProjectNotAllowed(why), stalled: true, until }
+    };
+    assert!(start_of(&observed().with(allows(&[1, 10_000])).cloud(STOPPED, None)).is_some());
+    for word in [STOPPED, "Running"] {
+        let plan = decide(&observed().with(allows(&[1, 2])).cloud(word, None), now());
+        assert_eq!(plan, rest(blocked("is in project 10000", None)), "{word}: neither started nor adopted");
+    }
+    let hidden = dijob_operator::plan::observed::View { word: STOPPED.to_owned(), ..Default::default() };
+    let plan = decide(&observed().with(allows(&[1, 2])).looked(1, Seen::Job(hidden)), now());
+    assert_eq!(plan, rest(blocked("does not show its project", None)));
+    let denied = |seconds| {
+        let error = look_failed(ErrorKind::Denied, "Forbidden.RAM", 403);
+        decide(&observed().with(allows(&[1, 2])).looked(seconds, Seen::Refused(error)), now())
+    };
+    assert_eq!(denied(1), until(blocked("cannot be read", Some(hence(899))), hence(899)));
+    assert_eq!(denied(900).action, Action::TakeTurn(Lane::Look), "it is asked for again");
+    let many: Vec<i64> = (1..=6).collect();
+    let Stance::Blocked { problem, .. } = decide(&observed().with(allows(&many)).cloud(STOPPED, None), now()).stance
+    else {
+        panic!("not refused");
+    };
+    assert!(problem.face().message.contains("allows project 1, 2, 3, 4, 5, … only"), "{}", problem.face().message);
+}
+
+#[test]
+fn a_start_whose_project_is_no_longer_allowed_is_not_sent_again() {
+    let open = |projects| unresolved(ordinary(100), 40).with(allows(projects)).cloud(STOPPED, Some(100));
+    assert!(start_of(&open(&[10_000])).is_some());
+    assert_eq!(start_of(&open(&[1])), None);
+    let closed = unresolved(ordinary(1000), 100).with(allows(&[1])).cloud(STOPPED, Some(100));
+    assert_eq!(decide(&closed, now()).action, Action::Settle(Verdict::Unknown));
+}

@@ -182,8 +182,12 @@ fn another_job_starts_over_and_keeps_its_history() {
 #[test]
 fn an_edit_of_an_account_starts_nothing() {
     let moved = |o: &mut Observed| {
-        o.account =
-            Account::Found { region: "cn-beijing".to_owned(), version: "a2".to_owned(), service: SERVICE.to_owned() }
+        o.account = Account::Found {
+            region: "cn-beijing".to_owned(),
+            version: "a2".to_owned(),
+            service: SERVICE.to_owned(),
+            projects: vec![],
+        }
     };
     let stance = || Stance::Blocked { problem: Problem::AccountChanged, stalled: true, until: None };
     let seen = observed().settled().with(moved);

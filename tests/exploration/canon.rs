@@ -367,7 +367,7 @@ impl Canon {
         self.put((&reading.job.region, reading.job.di_job_id));
         self.time(Some(reading.at));
         match &reading.seen {
-            Seen::Job(View { word, started, name: _, error: _ }) => {
+            Seen::Job(View { word, started, project: _, name: _, error: _ }) => {
                 self.put((0, word));
                 self.rank(*started);
             }

@@ -166,7 +166,7 @@ impl Cloud {
         }
         let state = self.jobs[index(&job.region, job.di_job_id)];
         let started = state.started.filter(|_| profile.started_time);
-        Seen::Job(View { word: state.word.to_owned(), started, name: None, error: None })
+        Seen::Job(View { word: state.word.to_owned(), started, ..View::default() })
     }
 }
 

@@ -124,7 +124,8 @@ impl World {
             Key::Missing("the Secret is missing".to_owned())
         };
         let region = REGIONS[self.region].to_owned();
-        let account = Account::Found { version: format!("a{}", self.region), service: region.clone(), region };
+        let account =
+            Account::Found { version: format!("a{}", self.region), service: region.clone(), projects: vec![], region };
         self.counters[0] += 1;
         let nonce = format!("{:012x}{:020x}", self.counters[0], 0);
         let me = self.me(p);

@@ -73,7 +73,13 @@ fn read(text: &str) -> Verdict {
     let data = json!({"DIJobId": 7, "JobName": text, "JobStatus": text, "ErrorMessage": text});
     let found = get(&answered(200, &json!({"RequestId": text, "Data": data}))).result.unwrap();
     for word in [found.status.clone().unwrap_or_default(), "Failed".to_owned()] {
-        let view = View { word, started: Some(200), name: found.name.clone(), error: found.error_message.clone() };
+        let view = View {
+            word,
+            started: Some(200),
+            project: None,
+            name: found.name.clone(),
+            error: found.error_message.clone(),
+        };
         let seen = observed().settled().with(|o| {
             o.reading = Some(Reading { job: job(), at: ago(0), seen: Seen::Job(view) });
             o.call_at = Some(ago(60));

@@ -198,7 +198,7 @@ impl Cloud {
         let state = &self.jobs[&job];
         let started = state.started.filter(|_| self.profile.started_time);
         self.reads.push(Read { at: now, job, started });
-        Seen::Job(View { word: state.word.to_owned(), started, name: None, error: None })
+        Seen::Job(View { word: state.word.to_owned(), started, ..View::default() })
     }
 }
 

@@ -17,7 +17,12 @@ impl World {
             annotations: version.annotations.clone(),
             record,
             conditions,
-            account: Account::Found { region: REGION.to_owned(), version: "a".to_owned(), service: String::new() },
+            account: Account::Found {
+                region: REGION.to_owned(),
+                version: "a".to_owned(),
+                service: String::new(),
+                projects: vec![],
+            },
             key: Key::Ready { id: format!("K{}", self.key), version: format!("s{}", self.key) },
             missing_since: None,
             reading: me.reading.clone(),

@@ -125,6 +125,7 @@ impl Choices<'_> {
         let view = View {
             word: self.word(),
             started: self.started(),
+            project: Some(10_000),
             name: self.maybe(Self::text),
             error: self.maybe(Self::text),
         };
@@ -272,9 +273,11 @@ impl Choices<'_> {
         }
     }
 
-    /// The versions of the API that the account and the records name. In the newer one nothing tells a time.
-    fn versions(&mut self, o: &mut Observed) {
-        if let Account::Found { service, .. } = &mut o.account {
+    /// The versions of the API that the account and the records name, and the projects that it allows. In the newer version
+    /// nothing tells a time.
+    fn accounts(&mut self, o: &mut Observed) {
+        if let Account::Found { service, projects, .. } = &mut o.account {
+            *projects = self.or(vec![], |c| c.of(&[vec![10_000, 2], vec![2]]));
             self.or(SERVICE, |_| NEWER).clone_into(service);
             if let Some(Reading { seen: Seen::Job(view), .. }) = o.reading.as_mut().filter(|_| service == NEWER) {
                 view.started = None;
@@ -296,6 +299,7 @@ impl Choices<'_> {
             region: region.to_owned(),
             version: "a1".to_owned(),
             service: SERVICE.to_owned(),
+            projects: vec![],
         };
         o.account = self.or(account("cn-shanghai"), |c| {
             c.of(&[account("cn-beijing"), Account::Absent, Account::Invalid("no\u{7}host".to_owned())])
@@ -355,7 +359,7 @@ impl Choices<'_> {
             }
         }
         o.jitter = self.of(&[0.5, 0.0, 0.999]);
-        self.versions(&mut o);
+        self.accounts(&mut o);
         o
     }
 }

@@ -77,6 +77,7 @@ pub fn observed() -> Observed {
             region: "cn-shanghai".to_owned(),
             version: "a1".to_owned(),
             service: SERVICE.to_owned(),
+            projects: vec![],
         },
         key: Key::Ready { id: "LTAI".to_owned(), version: "s1".to_owned() },
         missing_since: None,
@@ -192,7 +193,13 @@ impl Build for Observed {
 
 /// The job as the cloud shows it.
 pub fn saw(word: &str, started: Option<i64>) -> Seen {
-    Seen::Job(View { word: word.to_owned(), started, name: Some("orders".to_owned()), error: None })
+    Seen::Job(View {
+        word: word.to_owned(),
+        started,
+        project: Some(10_000),
+        name: Some("orders".to_owned()),
+        error: None,
+    })
 }
 
 /// A look that failed.

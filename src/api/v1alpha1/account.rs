@@ -65,6 +65,10 @@ pub struct DataWorksAccountSpec {
     /// quota lowers or corrects what the edition allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<AccountQuota>,
+    /// allowedProjects are the ids of the DataWorks workspaces whose jobs may be started. Absent: any. A guard against mistakes, not a boundary: who may edit the account may edit this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 100), inner(range(min = 1)))]
+    pub allowed_projects: Vec<i64>,
     /// credentials to sign calls with.
     pub credentials: Credentials,
 }

@@ -1,5 +1,5 @@
 //! Both versions of the API in both signatures, end to end: each starts, is confirmed, starts anew by token, sends a start
-//! without an answer again, and tells what is refused. The simulated cloud verifies every request by a reading of its own.
+//! without an answer again, and tells what is refused; and what else an account says of its calls. The simulated cloud verifies every request by a reading of its own.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
@@ -7,7 +7,7 @@ use dijob_operator::api::{DataIntegrationJob, JobStatus};
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use simulator::{ACCOUNT, Behaviour, Console, Fault, SignatureKind};
+use simulator::{ACCOUNT, Behaviour, Console, Fault, JobPatch, SignatureKind};
 
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]
@@ -176,5 +176,22 @@ async fn edited(before: Way, after: Way) {
     tenant.until_ledger("a copy of the later start", |ledger| ledger.starts(2).count() == 2).await;
     assert!(tenant.cloud.starts(2).iter().all(|entry| entry.signature == Some(after.3)));
     assert_eq!(tenant.cloud.starts(1).len(), 1, "{}", tenant.story("job"));
+    tenant.end(&[&world().operator]).await;
+}
+
+#[tokio::test]
+async fn a_job_of_an_unlisted_project_is_refused_until_its_account_allows_it() {
+    let tenant = tenant("projects", WAYS[0]).await;
+    let mut spec = account_spec(&tenant, WAYS[0]);
+    spec["allowedProjects"] = json!([1, 2]);
+    tenant.put_account("default", &spec).await;
+    tenant.cloud.put_job(1, &JobPatch { project_id: Some(3), ..JobPatch::default() });
+    tenant.apply("job", &plain(1)).await;
+    let job = tenant.until_reason("job", "ProjectNotAllowed").await;
+    assert!(ready(&job).unwrap().message.starts_with("job 1 is in project 3, and DataWorksAccount \"default\" allows"));
+    spec["allowedProjects"] = json!([3]);
+    tenant.put_account("default", &spec).await;
+    tenant.until_ready("job").await;
+    assert_eq!((tenant.cloud.starts(1).len(), tenant.cloud.executions(1).len()), (1, 1), "{}", tenant.story("job"));
     tenant.end(&[&world().operator]).await;
 }

@@ -145,6 +145,10 @@ impl World {
         let now = self.now();
         let (head, body) = request.into_parts();
         let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let host = text("host").or_else(|| head.uri.host().map(str::to_owned)).unwrap_or_default();
+        let told = head.headers.iter().filter(|(name, _)| name.as_str() != "host");
+        let told = told.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let headers = told.chain([("host", host.as_str())]).collect();
         let request = Request {
             connection: process,
             first_byte: now,
@@ -152,7 +156,7 @@ impl World {
             path: head.uri.path().to_owned(),
             query: head.uri.query().unwrap_or_default().to_owned(),
             content_type: text("content-type"),
-            host: text("host").unwrap_or_default(),
+            host: host.clone(),
             body,
         };
         let answer = {
@@ -161,7 +165,7 @@ impl World {
                 let fault = simulator::Fault { calls: Some(1), behaviour, ..simulator::Fault::default() };
                 cloud.switches.faults.push(fault);
             }
-            cloud.receive(now, request)
+            cloud.receive(now, request.with_headers(headers))
         };
         lock(&self.notes).sent.push(Sent { process, seq: answer.seq, left, paused: !way.pause.is_zero() });
         if let Some(after) = Duration::try_from(answer.after).ok().filter(|after| !after.is_zero()) {

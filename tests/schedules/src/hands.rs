@@ -95,6 +95,13 @@ impl Record {
         at.duration_since(true_time(self.schedule.begins, 0, Duration::ZERO)).as_secs_f64()
     }
 
+    /// Whether an account was called in another way after that time, or shortly before.
+    #[must_use]
+    pub fn switched_after(&self, at: Timestamp) -> bool {
+        let when = |after| true_time(self.schedule.begins, self.schedule.drift, after) + SignedDuration::from_mins(1);
+        self.schedule.switches_to().any(|(after, _)| when(after) >= at)
+    }
+
     /// The versions of a job, in order, each with the second in which it was made and by whom.
     #[must_use]
     pub fn versions(&self, n: usize) -> Vec<(f64, &str, &Value)> {

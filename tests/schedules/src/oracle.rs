@@ -248,6 +248,7 @@ impl Judged<'_> {
         // `StartedTime`, a word may still change by a start whose starting phase is longer than the settle time.
         let rules = &self.run.schedule.switches.rules;
         let starting = match rules.started_time {
+            _ if self.run.schedule.hides_started_time() => rules.running_after,
             StartedTime::AtAccept | StartedTime::Lagging(_) => SignedDuration::ZERO,
             StartedTime::WhenRunning | StartedTime::Absent => rules.running_after,
         };
@@ -336,7 +337,9 @@ impl Judged<'_> {
         let excused = self.commits.iter().filter(|c| c.record.id == last.id).any(|c| {
             let number = c.caller.strip_prefix('p').and_then(|p| p.parse::<u64>().ok());
             // Killed when the bytes of the record had left, or at any time after.
-            self.run.died.iter().any(|(process, at)| Some(*process) == number && *at >= c.at - secs(60))
+            let died = self.run.died.iter().any(|(process, at)| Some(*process) == number && *at >= c.at - secs(60));
+            // Looks before and after it tell different things: a job at work proves nothing.
+            died || self.run.switched_after(c.at)
         });
         demand(excused, "I2", || format!("{} was lost though its process lived and nothing was sent", last.id))
     }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use simulator::{JobPatch, JobStatus, Switches};
 
 use crate::faults::Faults;
-use crate::story::{Edit, JobPlan, Profile, Schedule, Story};
+use crate::story::{Edit, JobPlan, Profile, Schedule, Story, WAYS};
 use crate::weather::{Ill, Of, Spell};
 use crate::world::World;
 
@@ -50,6 +50,7 @@ impl Scene {
             seed: 1,
             story: Story::SpecChange,
             profile: Profile::Default,
+            way: WAYS[0],
             replicas: 1,
             election: false,
             jobs: Vec::new(),

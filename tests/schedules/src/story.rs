@@ -44,6 +44,8 @@ pub enum Story {
     Flapping,
     /// Start settings change while processes are asked to end, at any step.
     OrderlyEnd,
+    /// The account takes another version of the API or another signature, while jobs are started.
+    AccountSwitched,
 }
 
 /// Those that exist.
@@ -61,6 +63,7 @@ pub const STORIES: &[Story] = &[
     Story::Fleet,
     Story::Flapping,
     Story::OrderlyEnd,
+    Story::AccountSwitched,
 ];
 
 /// Those among which a seed draws. What came later has a draw of its own, so that older seeds stay what they are.
@@ -80,6 +83,17 @@ pub enum Profile {
     Mixture,
 }
 
+/// Version of the API and signature, as an account states them.
+pub type Way = (&'static str, &'static str);
+
+/// All of them, the default first.
+pub const WAYS: [Way; 4] = [
+    ("2020-05-18", "HMAC-SHA1"),
+    ("2024-05-18", "HMAC-SHA1"),
+    ("2020-05-18", "ACS3-HMAC-SHA256"),
+    ("2024-05-18", "ACS3-HMAC-SHA256"),
+];
+
 /// One thing that people do.
 #[derive(Clone, Debug)]
 pub enum Edit {
@@ -95,6 +109,8 @@ pub enum Edit {
     Rotate(usize),
     /// A person in the console.
     Console(usize, Console),
+    /// The account of the job is called in another way.
+    Switch(usize, Way),
     /// What only a test does.
     Act(Act),
 }
@@ -123,6 +139,8 @@ pub struct Schedule {
     pub story: Story,
     /// What the cloud is like.
     pub profile: Profile,
+    /// How accounts have it called at first.
+    pub way: Way,
     /// Processes that run at once.
     pub replicas: u64,
     /// They elect a leader.
@@ -164,16 +182,39 @@ pub struct Wishes {
     pub election: Option<bool>,
     /// Faults and edits that are left out.
     pub without: BTreeSet<Place>,
+    /// As seeds were before accounts could choose how the cloud is called.
+    pub one_way: bool,
 }
 
 impl Schedule {
+    /// Whether looks may be made in the version that tells no `StartedTime`.
+    #[must_use]
+    pub fn hides_started_time(&self) -> bool {
+        let newer = |way: &Way| way.0 == "2024-05-18";
+        newer(&self.way) || self.switches_to().any(|(_, way)| newer(&way))
+    }
+
+    /// When accounts are called in another way, and which.
+    pub fn switches_to(&self) -> impl Iterator<Item = (Duration, Way)> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others leave accounts alone")]
+        self.edits.iter().filter_map(|(at, edit)| match edit {
+            Edit::Switch(_, way) => Some((*at, *way)),
+            _ => None,
+        })
+    }
+
     /// The schedule of this seed.
     #[must_use]
     pub fn of(seed: u64, wishes: &Wishes) -> Self {
         let mut chance = Chance::about(&[seed, 1]);
         let drawn = chance.pick(STORIES.get(..DRAWN).unwrap_or_default(), Story::FirstStart);
         let drawn = if Chance::about(&[seed, 6]).percent(7) { Story::OrderlyEnd } else { drawn };
+        let switched = !wishes.one_way && Chance::about(&[seed, 7]).percent(8);
+        let drawn = if switched { Story::AccountSwitched } else { drawn };
         let story = wishes.story.unwrap_or(drawn);
+        let mut ways = Chance::about(&[seed, 8]);
+        let chosen = ways.percent(40) && !wishes.one_way;
+        let way = if chosen { ways.pick(&WAYS, WAYS[0]) } else { WAYS[0] };
         let clouds = [Profile::Default, Profile::Harsh, Profile::Mixture, Profile::Mixture];
         let profile = wishes.profile.unwrap_or(chance.pick(&clouds, Profile::Default));
         let election = wishes.election.unwrap_or(story == Story::FailOver || chance.percent(20));
@@ -206,6 +247,7 @@ impl Schedule {
             seed,
             story,
             profile,
+            way,
             replicas,
             election,
             jobs,
@@ -308,6 +350,20 @@ fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &mut Chance) 
                 let edit = rerun(0, story == Story::ForcedRerun, chance);
                 then(chance, edit);
             }
+        }
+        Story::AccountSwitched => {
+            for _ in 0..=chance.below(3) {
+                let edit = match chance.below(3) {
+                    0 => change(0, chance),
+                    1 => rerun(0, chance.percent(30), chance),
+                    _ => Edit::Switch(0, chance.pick(&WAYS, WAYS[0])),
+                };
+                then(chance, edit);
+            }
+            let way = chance.pick(&WAYS, WAYS[1]);
+            then(chance, Edit::Switch(0, way));
+            // Most starts are open only in the first seconds.
+            all.push((Duration::from_millis(chance.below(20_000)), Edit::Switch(0, chance.pick(&WAYS, WAYS[1]))));
         }
         Story::KeyRotation => {
             for _ in 0..=chance.below(2) {

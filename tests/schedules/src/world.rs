@@ -220,10 +220,14 @@ impl World {
                 Rate::Total(_) => "Professional",
                 Rate::Split { .. } | Rate::Unlimited => "Enterprise",
             };
+            let (version, signature) = self.schedule.way;
             let account = json!({
                 "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
                 "metadata": { "name": "main", "namespace": namespace },
-                "spec": { "regionId": "cn-shanghai", "edition": edition, "credentials": { "secretRef": { "name": "key" } } },
+                "spec": {
+                    "regionId": "cn-shanghai", "edition": edition, "credentials": { "secretRef": { "name": "key" } },
+                    "dataworksVersion": version, "signature": signature,
+                },
             });
             let uri = format!("/apis/dijob.dev/v1alpha1/namespaces/{namespace}/dataworksaccounts");
             self.ask(PEOPLE, Verb::Create, &uri, Some(account));
@@ -275,6 +279,11 @@ impl World {
                 let before = self.keys.load(Ordering::Relaxed).saturating_sub(2);
                 lock(&self.cloud).remove_key(&format!("LTAIkey{before}"));
                 self.ask(PEOPLE, Verb::Get, &uri(&job.namespace, &job.name), None)
+            }),
+            Edit::Switch(n, (version, signature)) => self.schedule.jobs.get(*n).map(|job| {
+                let uri = format!("/apis/dijob.dev/v1alpha1/namespaces/{}/dataworksaccounts/main", job.namespace);
+                let spec = json!({ "dataworksVersion": version, "signature": signature });
+                self.ask(PEOPLE, Verb::Merge, &uri, Some(json!({ "spec": spec })))
             }),
             Edit::Console(n, act) => {
                 if let Some(job) = self.schedule.jobs.get(*n) {

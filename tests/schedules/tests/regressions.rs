@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use schedules::run::{How, explain, run};
+use schedules::story::Wishes;
 
 fn all_kept(seeds: &[u64]) {
     for seed in seeds {
-        let how = How { quiet: Duration::ZERO, ..How::default() };
+        let wishes = Wishes { one_way: true, ..Wishes::default() };
+        let how = How { quiet: Duration::ZERO, wishes, ..How::default() };
         if let Err(broken) = &run(*seed, &how).verdict {
             panic!("{}", explain(*seed, &how, broken));
         }

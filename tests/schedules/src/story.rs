@@ -209,8 +209,8 @@ impl Schedule {
         let mut chance = Chance::about(&[seed, 1]);
         let drawn = chance.pick(STORIES.get(..DRAWN).unwrap_or_default(), Story::FirstStart);
         let drawn = if Chance::about(&[seed, 6]).percent(7) { Story::OrderlyEnd } else { drawn };
-        let switched = !wishes.one_way && Chance::about(&[seed, 7]).percent(8);
-        let drawn = if switched { Story::AccountSwitched } else { drawn };
+        let is_switched = !wishes.one_way && Chance::about(&[seed, 7]).percent(8);
+        let drawn = if is_switched { Story::AccountSwitched } else { drawn };
         let story = wishes.story.unwrap_or(drawn);
         let mut ways = Chance::about(&[seed, 8]);
         let chosen = ways.percent(40) && !wishes.one_way;

@@ -36,7 +36,7 @@ pub fn judge(scene: &Scene, trial: &Trial, end: End, last: &DataIntegrationJob) 
     let mut broken = Vec::new();
     broken.extend(executed(scene.story, &ledger));
     broken.extend(written_ahead(&ledger, &commits));
-    broken.extend(resent(&ledger, &commits));
+    broken.extend(resent(scene.story, &ledger, &commits));
     for (at, version) in versions.iter().enumerate() {
         broken.extend(laws(version).err().map(|law| format!("I5: {law}")));
         broken.extend(true_to_the_ledger(&ledger, version));
@@ -68,11 +68,16 @@ fn commits(scene: &Scene, versions: &[DataIntegrationJob]) -> Vec<Commit> {
             }
         }
     }
+    let records: Vec<PendingStart> = versions.iter().filter_map(|version| status(version).pending_start).collect();
+    let of = |record: &PendingStart| (record.nonce.clone(), record.attempt);
+    let told: BTreeSet<_> = records.iter().filter(|record| record.answered).map(of).collect();
     let mut known = BTreeSet::new();
-    let records = versions.iter().filter_map(|version| status(version).pending_start);
-    records
-        .filter(|record| known.insert((record.nonce.clone(), record.attempt)))
-        .map(|record| Commit { at: answered.get(&(record.nonce.clone(), record.attempt)).copied(), record })
+    let firsts = records.into_iter().filter(|record| known.insert(of(record)));
+    firsts
+        .map(|record| Commit {
+            at: answered.get(&of(&record)).copied(),
+            record: PendingStart { answered: told.contains(&of(&record)), ..record },
+        })
         .collect()
 }
 
@@ -80,7 +85,9 @@ fn commits(scene: &Scene, versions: &[DataIntegrationJob]) -> Vec<Commit> {
 fn executed(story: Story, ledger: &Ledger) -> Option<String> {
     let executions = ledger.executions(CLOUD_JOB);
     let law = if story.forced { "a forced start" } else { "an ordinary start, whose sign was there to be seen," };
-    (executions.len() > 1).then(|| format!("I1: {law} ran {} times", executions.len()))
+    // Where no look can tell, a copy after one that was refused as a repetition bears another nonce: at least once.
+    let may_run_again = !story.forced && !story.shows_a_sign();
+    (executions.len() > 1 && !may_run_again).then(|| format!("I1: {law} ran {} times", executions.len()))
 }
 
 /// I3: what arrives was committed before, as it was committed, and not more often.
@@ -131,7 +138,7 @@ fn same(record: &PendingStart, arrival: &Entry) -> Option<&'static str> {
 }
 
 /// I1: a further attempt follows a late enough look without a sign, and bears the nonce that it must.
-fn resent(ledger: &Ledger, commits: &[Commit]) -> Vec<String> {
+fn resent(story: Story, ledger: &Ledger, commits: &[Commit]) -> Vec<String> {
     let mut broken = Vec::new();
     let settle = SignedDuration::try_from(SETTLE).unwrap();
     for pair in commits.windows(2) {
@@ -148,7 +155,10 @@ fn resent(ledger: &Ledger, commits: &[Commit]) -> Vec<String> {
         };
         match ledger.of_action("GetDIJob").filter(look).last() {
             None => broken.push(format!("I1: attempt {} without a look after the settle time", after.record.attempt)),
-            Some(look) if ledger.executions(CLOUD_JOB).iter().any(|e| e.at + READING < look.first_byte) => {
+            Some(look)
+                if story.shows_a_sign()
+                    && ledger.executions(CLOUD_JOB).iter().any(|e| e.at + READING < look.first_byte) =>
+            {
                 broken.push(format!("I1: attempt {} though the look showed a sign", after.record.attempt));
             }
             Some(_) => {}

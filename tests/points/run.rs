@@ -262,11 +262,12 @@ async fn rest(scene: &Scene, since: Duration) -> End {
     let from = scene.cloud_time(&scene.replicas[0].api, since + SETTLE);
     // An ordinary start under a key that is replaced is looked for once, and waits until its signature is old.
     let enough = if story.forced { 2 } else { 1 };
+    let is_unseen = |ledger: &simulator::Ledger| ledger.executions(CLOUD_JOB).is_empty() || !story.shows_a_sign();
     let rests = |job: &DataIntegrationJob| {
         let ledger = cloud.ledger();
         let looks = ledger.of_action("GetDIJob").filter(|entry| entry.first_byte >= from).count();
         let unknown = is_current(job) && ready(job).is_some_and(|c| c.reason == "ResolvingStart");
-        (story.forced || story.rotates) && unknown && looks >= enough && ledger.executions(CLOUD_JOB).is_empty()
+        (story.forced || story.rotates) && unknown && looks >= enough && is_unseen(&ledger)
     };
     let wait = async {
         loop {

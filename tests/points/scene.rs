@@ -93,6 +93,9 @@ impl Scene {
         tenant.put_key().await;
         let mut account = tenant.account_spec();
         account["endpoint"] = json!(cloud.url());
+        if story.newer {
+            account["dataworksVersion"] = json!("2024-05-18");
+        }
         tenant.put_account("default", &account).await;
         if story.begins_adopted() {
             let started_time = Some(tenant.cloud.now().as_second() - 3600);

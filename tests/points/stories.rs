@@ -42,14 +42,16 @@ pub struct Story {
     pub rotates: bool,
     /// Two replicas, of which the first leads.
     pub elected: bool,
+    /// In version 2024-05-18, which tells no `StartedTime`.
+    pub newer: bool,
 }
 
 const fn story(name: &'static str, act: Act, forced: bool) -> Story {
-    Story { name, act, forced, rotates: false, elected: false }
+    Story { name, act, forced, rotates: false, elected: false, newer: false }
 }
 
 /// All of them.
-pub const STORIES: [Story; 10] = [
+pub const STORIES: [Story; 13] = [
     story("first-start", Act::FirstStart, false),
     story("forced-first-start", Act::FirstStart, true),
     story("spec-change", Act::SpecChange, false),
@@ -60,6 +62,9 @@ pub const STORIES: [Story; 10] = [
     Story { rotates: true, ..story("forced-rotation", Act::ForcedRerun, true) },
     Story { elected: true, ..story("fail-over", Act::Rerun, false) },
     Story { elected: true, ..story("forced-fail-over", Act::ForcedRerun, true) },
+    Story { newer: true, ..story("newer-first-start", Act::FirstStart, false) },
+    Story { newer: true, ..story("newer-rerun", Act::Rerun, false) },
+    Story { newer: true, ..story("newer-forced-rerun", Act::ForcedRerun, true) },
 ];
 
 impl Story {
@@ -81,6 +86,11 @@ impl Story {
     /// Whether the operator knows the job as running before the act.
     pub fn begins_adopted(self) -> bool {
         self.act != Act::FirstStart
+    }
+
+    /// Whether a look can tell that the start ran: not by its word, if the job runs all along.
+    pub fn shows_a_sign(self) -> bool {
+        !(self.newer && self.begins_adopted())
     }
 
     /// The act, but for that of a first start: the operator's own start is that.

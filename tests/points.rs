@@ -115,7 +115,7 @@ async fn when_the_leader_dies_or_its_lease_hangs_the_other_replica_keeps_the_pro
 /// Covers: 5p.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn ten_crashes_in_a_row_add_no_execution_in_any_story() {
-    let stories = STORIES.into_iter().filter(|story| !story.elected && !story.rotates);
+    let stories = STORIES.into_iter().filter(|story| !story.elected() && !story.rotates());
     hold(stories.map(|story| (story, Trial::Loop(Some(1)))).collect()).await;
 }
 

@@ -39,7 +39,7 @@ pub async fn count(story: Story) -> Result<Vec<Name>, String> {
 
 /// All trials of a story with these exchanges.
 pub fn trials(story: Story, names: &[Name]) -> Vec<Trial> {
-    let loops = (!story.elected).then(|| std::iter::once(None).chain((1..=SEEDS).map(Some)).map(Trial::Loop));
+    let loops = (!story.elected()).then(|| std::iter::once(None).chain((1..=SEEDS).map(Some)).map(Trial::Loop));
     points(names).into_iter().map(Trial::Point).chain(loops.into_iter().flatten()).collect()
 }
 

@@ -187,7 +187,7 @@ async fn hurt(scene: &mut Scene, point: &Point, held: Held) -> Option<Wound> {
 
 /// A new process, unless the other replica takes over.
 fn again(scene: &mut Scene) {
-    if !scene.story.elected {
+    if !scene.story.elected() {
         scene.start(0);
     }
 }
@@ -218,7 +218,7 @@ async fn stop_in_order(scene: &mut Scene, held: &Held) -> Vec<String> {
     if took > GRACE {
         broken.push(format!("an orderly stop took {took:?}"));
     }
-    if !scene.story.elected {
+    if !scene.story.elected() {
         let left = scene.catch_up().await.status.and_then(|status| status.pending_start);
         let sent = |nonce: &str| scene.tenant.cloud.starts(CLOUD_JOB).iter().any(|e| e.nonce.as_deref() == Some(nonce));
         if left.is_some_and(|pending| !sent(&pending.nonce)) {
@@ -267,7 +267,7 @@ async fn rest(scene: &Scene, since: Duration) -> End {
         let ledger = cloud.ledger();
         let looks = ledger.of_action("GetDIJob").filter(|entry| entry.first_byte >= from).count();
         let unknown = is_current(job) && ready(job).is_some_and(|c| c.reason == "ResolvingStart");
-        (story.forced || story.rotates) && unknown && looks >= enough && is_unseen(&ledger)
+        (story.forced || story.rotates()) && unknown && looks >= enough && is_unseen(&ledger)
     };
     let wait = async {
         loop {

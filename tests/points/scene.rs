@@ -93,7 +93,7 @@ impl Scene {
         tenant.put_key().await;
         let mut account = tenant.account_spec();
         account["endpoint"] = json!(cloud.url());
-        if story.newer {
+        if story.newer() {
             account["dataworksVersion"] = json!("2024-05-18");
         }
         tenant.put_account("default", &account).await;
@@ -105,11 +105,11 @@ impl Scene {
         let history = History::start(tenant.jobs.clone(), tenant.apply(JOB, &story.spec()).await);
         let (url, ca) = cluster.server();
         let mut replicas = Vec::new();
-        for at in 0..=usize::from(story.elected) {
+        for at in 0..=usize::from(story.elected()) {
             let api = Proxy::start(Upstream::https(&url, &ca).within(namespace)).await;
             replicas.push(Replica { name: format!("{namespace}-{at}"), api, process: None });
         }
-        if story.elected {
+        if story.elected() {
             block_in_place(|| cluster.allow_lease(namespace));
             release_lease(&tenant).await;
         }
@@ -126,7 +126,7 @@ impl Scene {
         assert!(self.history.until(SOON, is_ready).await, "it was not adopted: {}", self.told());
         let told = |all: &[Exchange]| all.iter().any(|e| class(e) == "POST event" && e.ended.is_some());
         self.replicas[0].api.until(told).await;
-        if self.story.elected {
+        if self.story.elected() {
             self.start(1);
             let follower = self.replicas[1].process.as_ref().unwrap();
             block_in_place(|| follower.wait_ready());
@@ -137,7 +137,7 @@ impl Scene {
     pub fn start(&mut self, at: usize) {
         let namespace = format!("--lease-namespace={}", self.tenant.namespace);
         let name = format!("--pod-name=replica-{at}");
-        let election: &[&str] = if self.story.elected { &ELECTED } else { &ALONE };
+        let election: &[&str] = if self.story.elected() { &ELECTED } else { &ALONE };
         let flags = [&FLAGS, election, &[&namespace, &name]].concat();
         let Replica { name, api, process } = &mut self.replicas[at];
         *process = Some(block_in_place(|| self.cluster.operator_via(api.url(), name, &flags)));
@@ -190,7 +190,7 @@ impl Scene {
     /// Replaces the key, in the cloud and in the Secret, when the first intent is written and its writer does not know it.
     pub fn rotate_at_intent(&self) -> Option<JoinHandle<()>> {
         let intent = |exchange: &Exchange| status_of(exchange)["pendingStart"].is_object();
-        let held = self.story.rotates.then(|| self.replicas[0].api.hold(Moment::AnswerSeen, intent))?;
+        let held = self.story.rotates().then(|| self.replicas[0].api.hold(Moment::AnswerSeen, intent))?;
         let tenant = self.tenant.clone();
         Some(tokio::spawn(async move {
             held.reached().await;

@@ -38,16 +38,25 @@ pub struct Story {
     pub act: Act,
     /// The start redoes a migration or moves the offset: at most once.
     pub forced: bool,
+    /// What else is special.
+    pub setting: Setting,
+}
+
+/// What is special about a story besides its act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Nothing.
+    Plain,
     /// The key is replaced, in the cloud too, as soon as the intent is written.
-    pub rotates: bool,
+    Rotation,
     /// Two replicas, of which the first leads.
-    pub elected: bool,
+    Election,
     /// In version 2024-05-18, which tells no `StartedTime`.
-    pub newer: bool,
+    Newer,
 }
 
 const fn story(name: &'static str, act: Act, forced: bool) -> Story {
-    Story { name, act, forced, rotates: false, elected: false, newer: false }
+    Story { name, act, forced, setting: Setting::Plain }
 }
 
 /// All of them.
@@ -58,13 +67,13 @@ pub const STORIES: [Story; 13] = [
     story("offset-change", Act::OffsetChange, true),
     story("rerun", Act::Rerun, false),
     story("forced-rerun", Act::ForcedRerun, true),
-    Story { rotates: true, ..story("rotation", Act::Rerun, false) },
-    Story { rotates: true, ..story("forced-rotation", Act::ForcedRerun, true) },
-    Story { elected: true, ..story("fail-over", Act::Rerun, false) },
-    Story { elected: true, ..story("forced-fail-over", Act::ForcedRerun, true) },
-    Story { newer: true, ..story("newer-first-start", Act::FirstStart, false) },
-    Story { newer: true, ..story("newer-rerun", Act::Rerun, false) },
-    Story { newer: true, ..story("newer-forced-rerun", Act::ForcedRerun, true) },
+    Story { setting: Setting::Rotation, ..story("rotation", Act::Rerun, false) },
+    Story { setting: Setting::Rotation, ..story("forced-rotation", Act::ForcedRerun, true) },
+    Story { setting: Setting::Election, ..story("fail-over", Act::Rerun, false) },
+    Story { setting: Setting::Election, ..story("forced-fail-over", Act::ForcedRerun, true) },
+    Story { setting: Setting::Newer, ..story("newer-first-start", Act::FirstStart, false) },
+    Story { setting: Setting::Newer, ..story("newer-rerun", Act::Rerun, false) },
+    Story { setting: Setting::Newer, ..story("newer-forced-rerun", Act::ForcedRerun, true) },
 ];
 
 impl Story {
@@ -88,9 +97,24 @@ impl Story {
         self.act != Act::FirstStart
     }
 
+    /// The key is replaced.
+    pub fn rotates(self) -> bool {
+        self.setting == Setting::Rotation
+    }
+
+    /// There are two replicas.
+    pub fn elected(self) -> bool {
+        self.setting == Setting::Election
+    }
+
+    /// The newer version of the API is called.
+    pub fn newer(self) -> bool {
+        self.setting == Setting::Newer
+    }
+
     /// Whether a look can tell that the start ran: not by its word, if the job runs all along.
     pub fn shows_a_sign(self) -> bool {
-        !(self.newer && self.begins_adopted())
+        !(self.newer() && self.begins_adopted())
     }
 
     /// The act, but for that of a first start: the operator's own start is that.

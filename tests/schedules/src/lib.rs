@@ -13,6 +13,7 @@
 pub mod chance;
 pub mod cloud;
 pub mod clouds;
+mod deeds;
 pub mod facts;
 pub mod faults;
 pub mod hands;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dijob_operator::dataworks::TransportError;
-use jiff::SignedDuration;
-use simulator::core::{Outgoing, Request};
+use jiff::{SignedDuration, Timestamp};
+use simulator::core::{Arrival, Outgoing, Request};
 use simulator::{Behaviour, Fate, Oddity, Refusal};
 use tokio::sync::oneshot;
 
@@ -143,29 +143,14 @@ impl World {
         let left = self.now() + SignedDuration::try_from(way.pause).unwrap_or_default();
         wait(way.before).await;
         let now = self.now();
-        let (head, body) = request.into_parts();
-        let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        let host = text("host").or_else(|| head.uri.host().map(str::to_owned)).unwrap_or_default();
-        let told = head.headers.iter().filter(|(name, _)| name.as_str() != "host");
-        let told = told.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let headers = told.chain([("host", host.as_str())]).collect();
-        let request = Request {
-            connection: process,
-            first_byte: now,
-            method: head.method.to_string(),
-            path: head.uri.path().to_owned(),
-            query: head.uri.query().unwrap_or_default().to_owned(),
-            content_type: text("content-type"),
-            host: host.clone(),
-            body,
-        };
+        let arrival = arrival_of(process, now, request);
         let answer = {
             let mut cloud = lock(&self.cloud);
             if let Some(behaviour) = way.behaviour {
                 let fault = simulator::Fault { calls: Some(1), behaviour, ..simulator::Fault::default() };
                 cloud.switches.faults.push(fault);
             }
-            cloud.receive(now, request.with_headers(headers))
+            cloud.receive(now, arrival)
         };
         lock(&self.notes).sent.push(Sent { process, seq: answer.seq, left, paused: !way.pause.is_zero() });
         if let Some(after) = Duration::try_from(answer.after).ok().filter(|after| !after.is_zero()) {
@@ -195,4 +180,25 @@ impl World {
             None => std::future::pending().await,
         }
     }
+}
+
+/// A request as the cloud receives it.
+fn arrival_of(process: u64, now: Timestamp, request: http::Request<Vec<u8>>) -> Arrival {
+    let (head, body) = request.into_parts();
+    let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let host = text("host").or_else(|| head.uri.host().map(str::to_owned)).unwrap_or_default();
+    let told = head.headers.iter().filter(|(name, _)| name.as_str() != "host");
+    let told = told.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let headers = told.chain([("host", host.as_str())]).collect();
+    let request = Request {
+        connection: process,
+        first_byte: now,
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        content_type: text("content-type"),
+        host: host.clone(),
+        body,
+    };
+    request.with_headers(headers)
 }

@@ -68,8 +68,6 @@ pub(crate) fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &m
                 let edit = switch_or_start(chance);
                 then(chance, edit);
             }
-            let way = chance.pick(&WAYS, WAYS[1]);
-            then(chance, Edit::Switch(0, way));
             // Most starts are open only in the first seconds.
             all.push((Duration::from_millis(chance.below(20_000)), Edit::Switch(0, chance.pick(&WAYS, WAYS[1]))));
         }
@@ -93,8 +91,7 @@ pub(crate) fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &m
         }
         Story::Fleet => {
             for _ in 0..10 {
-                let n = usize::try_from(chance.below(jobs.len() as u64)).unwrap_or(0);
-                let edit = if chance.percent(50) { change(n, chance) } else { rerun(n, false, chance) };
+                let edit = of_a_fleet(jobs.len(), chance);
                 then(chance, edit);
             }
         }
@@ -113,6 +110,11 @@ fn switch_or_start(chance: &mut Chance) -> Edit {
         1 => rerun(0, chance.percent(30), chance),
         _ => Edit::Switch(0, chance.pick(&WAYS, WAYS[0])),
     }
+}
+
+fn of_a_fleet(jobs: usize, chance: &mut Chance) -> Edit {
+    let n = usize::try_from(chance.below(jobs as u64)).unwrap_or(0);
+    if chance.percent(50) { change(n, chance) } else { rerun(n, false, chance) }
 }
 
 fn flaps(all: &mut Vec<(Duration, Edit)>, from: u64) {

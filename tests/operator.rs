@@ -295,7 +295,6 @@ async fn a_throttled_start_waits_as_long_as_it_is_told_and_then_starts_once() {
     let rows = [
         ("api", "Throttling.Api", Hint::RetryAfter(Some(2500)), 2500),
         ("system", "Throttling.System", Hint::RateLimit(Some(1800)), 1800),
-        ("user", "Throttling.User", Hint::None, 1000),
         ("number", "9990020002", Hint::RetryAfter(Some(1500)), 1500),
     ];
     join_all(rows.map(async |(name, code, hint, wait)| {
@@ -325,6 +324,20 @@ async fn a_throttled_start_waits_as_long_as_it_is_told_and_then_starts_once() {
         end(tenant).await;
     }))
     .await;
+}
+
+#[tokio::test]
+async fn a_throttled_start_without_a_hint_is_sent_again_in_the_next_turn() {
+    let tenant = equipped("throttled-user").await;
+    tenant.fault(JOB, 2, Behaviour::error(Refusal::of("Throttling.User")).with_hint(Hint::None));
+    tenant.apply("job", &plain(JOB)).await;
+    let job = tenant.until_ready("job").await;
+    let starts = tenant.cloud.starts(JOB);
+    assert_eq!(starts.len(), 3, "{}", tenant.story("job"));
+    assert_eq!((tenant.executed(JOB), status(&job).attempts), (1, 0));
+    let took = starts[2].first_byte.duration_since(starts[0].answered.unwrap());
+    assert!(took < SignedDuration::from_secs(5), "a refusal costs a turn, not a backoff: {took}");
+    end(tenant).await;
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use support::world::{is_stalled, ready, world};
 const JOBS: i64 = 60;
 const WINDOW: SignedDuration = SignedDuration::from_secs(4);
 
-/// Short, but long enough for the estimate to fall from 5/s to its floor; or as the matrix has it.
+/// Short, but long enough for the estimate to fall from 5/s to a quarter; or as the matrix has it.
 fn storm() -> SignedDuration {
     static LENGTH: OnceLock<SignedDuration> = OnceLock::new();
     #[expect(clippy::disallowed_methods, reason = "the switch of the full run")]
@@ -89,7 +89,7 @@ async fn nobody_is_punished(tenant: &Tenant) {
     }
 }
 
-/// At the floor of the estimate a call is due every 2 s.
+/// At the floor of the estimate a call is due every 1.7 s.
 const AT_ONCE: SignedDuration = SignedDuration::from_millis(2500);
 
 /// Covers: 10p.

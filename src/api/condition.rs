@@ -118,7 +118,7 @@ reasons! {
     Confirming,
     /// A start has no answer; whether it ran is being found out.
     ResolvingStart,
-    /// A start is due and waits for its turn in the account's call budget.
+    /// A start is due and waits for its turn in the account's call budget, which others use or the cloud throttles.
     WaitingForTurn,
     /// The cloud refused a call for its rate limit; calls pause.
     Throttled,

@@ -16,8 +16,6 @@ use crate::telemetry::{self, Metrics};
 
 /// A wait that a person should be told of.
 const LONG: Duration = Duration::from_secs(5);
-/// What a refusal without a hint holds: the shortest window that a cloud counts in.
-const NO_HINT: Duration = Duration::from_secs(1);
 /// A hold that all who wait are told of: a write for each of them is worth it. Its end moves by less while it lasts.
 const LONG_HOLD: SignedDuration = SignedDuration::from_mins(1);
 
@@ -153,7 +151,8 @@ impl Turns {
         let turn = match (inner.held.get(uid), inner.waiting.get(uid)) {
             (Some(permit), _) if budget == Some(&permit.budget) => Turn::Held(permit.lane),
             (_, Some((asked, lane, _))) if budget == Some(asked) => {
-                let wait = governor.and_then(|g| g.standing(uid, now)).map(|s| s.expected_wait);
+                // A cloud that refuses everything makes a job wait that is always next.
+                let wait = governor.and_then(|g| g.standing(uid, now)).map(|s| s.expected_wait.max(s.refused_for));
                 Turn::Waiting { lane: *lane, long: wait.is_some_and(|w| w > LONG) }
             }
             (_, _) => Turn::None,
@@ -195,7 +194,7 @@ impl Turns {
     pub fn done(&self, uid: &str, permit: Permit, error: Option<&Error>) {
         let now = self.now();
         let lesson = match error.map(|e| (e.kind, e.wait)) {
-            Some((ErrorKind::Throttled, hint)) => Lesson::Throttled { hint: Some(hint.unwrap_or(NO_HINT)) },
+            Some((ErrorKind::Throttled, hint)) => Lesson::Throttled { hint },
             Some((ErrorKind::DailyLimit, _)) => Lesson::DailyLimit,
             Some(_) | None => Lesson::Accepted,
         };
@@ -309,6 +308,7 @@ fn label(lane: Lane) -> telemetry::Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataworks::error::Operation;
 
     fn object(uid: &str) -> ObjectKey {
         ObjectKey { namespace: "team".to_owned(), name: uid.to_owned() }
@@ -371,6 +371,25 @@ mod tests {
             tokio::time::advance(Duration::from_millis(20)).await;
         }
         calls
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_nothing_but_refusals_keep_waiting_is_told_after_five_seconds() {
+        let (turns, account) = (turns(64), budget("a"));
+        let refusal = Error { kind: ErrorKind::Throttled, ..Error::unanswered(Operation::StartDiJob, false, "429") };
+        let mut told = Vec::new();
+        for (answer, after) in [(Some(&refusal), 0), (Some(&refusal), 4), (Some(&refusal), 2), (None, 2)] {
+            tokio::time::advance(Duration::from_secs(after)).await;
+            turns.ask(&account, "1", &object("1"), Lane::Start);
+            let permit = turns.take("1", Lane::Start).expect("it is always next");
+            assert!(turns.sent(&permit));
+            turns.done("1", permit, answer);
+            turns.ask(&account, "1", &object("1"), Lane::Start);
+            let (turn, hold) = turns.standing(Some(&account), "1");
+            assert_eq!(hold, None, "nobody says until when");
+            told.push(matches!(turn, Turn::Waiting { long: true, .. }));
+        }
+        assert_eq!(told, [false, false, true, false]);
     }
 
     #[tokio::test(start_paused = true)]

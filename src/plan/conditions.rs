@@ -221,7 +221,8 @@ fn waiting(seen: &Observed, plan: &Plan) -> Option<(Reason, String)> {
         )),
         (None, Turn::Waiting { long: true, .. }) => Some((
             Reason::WaitingForTurn,
-            "it waits for its turn in the account's call budget, behind others that came first".to_owned(),
+            "it waits for its turn in the account's call budget: others came first, or the cloud throttles the account"
+                .to_owned(),
         )),
         (None, Turn::Waiting { long: false, .. } | Turn::None | Turn::Held(_)) => None,
     }

@@ -5,8 +5,10 @@
 //! **Guarantees**
 //! 1. Slots come from the schedule: a late wake-up costs no pace, idle time saves up nothing.
 //! 2. No more permits than the limit allows in one second occupy a window at any time; a permit occupies it from its
-//!    grant until a second after its call arrived, at the latest. So no second sees more calls than the limit, however
-//!    long a call lay between grant and wire. Only a call that travels for more than a second escapes this count.
+//!    grant until a second after its call arrived, as the end of its round trip tells, and never less than a second
+//!    after it was sent. So no second sees more calls sent than the limit, however long a call lay between grant and
+//!    wire. When they arrive is a guess: jitter may bring one or two more into a second of the cloud, and a call that
+//!    travels for more than a second escapes this count.
 //! 3. The day turns at midnight UTC+8. Calls under way at that time count for both days.
 
 use std::time::Duration;

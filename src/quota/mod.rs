@@ -9,7 +9,9 @@
 //! **May touch:** its arguments. No clock, no client, no log; time comes in as a [`Moment`].
 //!
 //! **Guarantees**
-//! 1. No second sees more calls than the limit, and no day of UTC+8 more than its limit (see [`Governor::grants`]).
+//! 1. By time of sending no second sees more calls than the limit, and no day of UTC+8 more than its limit (see
+//!    [`Governor::grants`]). The cloud counts arrivals: where trips differ by their jitter, one or two more may fall into
+//!    one of its seconds.
 //! 2. A waiter is never lost: it waits until it is granted a turn or leaves.
 //! 3. Starts go before looks, looks before sweeps; namespaces take turns; within one the oldest goes first.
 //! 4. A tenth of the day's calls is kept for starts and the looks around them.
@@ -20,6 +22,7 @@
 mod bucket;
 mod lane;
 mod rate;
+mod trip;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +36,7 @@ pub use lane::{Class, Lane};
 use lane::{Queue, Ticket};
 pub use rate::{HeldBy, Hold, Lesson};
 use rate::{Parking, heed, later, spread};
+use trip::Fastest;
 
 /// Looks are withheld while the starts that wait need longer than this: a look grows stale before its start.
 const BACKLOG: Duration = Duration::from_secs(5);
@@ -81,6 +85,8 @@ pub struct Standing {
     pub expected_wait: Duration,
     /// Whether the whole lane is held back.
     pub held: Option<Hold>,
+    /// How long the cloud has refused every call of the budget for its rate; zero: it took the last one.
+    pub refused_for: Duration,
 }
 
 /// What there is to tell of a budget.
@@ -112,7 +118,8 @@ struct Permit {
     class: Class,
     /// When it leaves the window.
     end: Duration,
-    sent: bool,
+    /// When its call left; absent: not yet.
+    sent: Option<Duration>,
 }
 
 /// The governor of one budget.
@@ -124,6 +131,9 @@ pub struct Governor {
     queues: BTreeMap<Lane, Queue>,
     places: BTreeMap<Arc<str>, Place>,
     permits: BTreeMap<PermitId, Permit>,
+    fastest: Fastest,
+    /// Since when nothing but refusals for the rate was answered.
+    refused_since: Option<Duration>,
     issued: u64,
 }
 
@@ -143,6 +153,8 @@ impl Governor {
             queues: BTreeMap::new(),
             places: BTreeMap::new(),
             permits: BTreeMap::new(),
+            fastest: Fastest::default(),
+            refused_since: None,
             issued: 0,
         }
     }
@@ -195,8 +207,9 @@ impl Governor {
 
     /// The turns that are due now, each with a permit for one call.
     ///
-    /// A permit occupies the cloud's second from its grant until one second after its call is done (or one second after
-    /// it was sent, if that is earlier: then it has arrived), and no more are given than the limit allows in a second.
+    /// A permit occupies the cloud's second from its grant until one second after its call arrived, as far as its round
+    /// trip tells, and no more are given than the limit allows in a second. That is never less than one second after it
+    /// was sent, and never more than two.
     /// One that was neither used nor given back for 20 s is taken back.
     pub fn grants(&mut self, now: Moment) -> Vec<Grant> {
         self.grants_within(now, usize::MAX)
@@ -223,7 +236,7 @@ impl Governor {
         self.day.take();
         self.issued += 1;
         let id = PermitId(self.issued);
-        self.permits.insert(id, Permit { class, end: now.mono + UNUSED, sent: false });
+        self.permits.insert(id, Permit { class, end: now.mono + UNUSED, sent: None });
         id
     }
 
@@ -238,8 +251,8 @@ impl Governor {
     #[must_use = "a call without a permit breaks the quota"]
     pub fn sent(&mut self, permit: PermitId, now: Moment) -> bool {
         let Some(permit) = self.permits.get_mut(&permit).filter(|permit| permit.end > now.mono) else { return false };
-        if !permit.sent {
-            permit.sent = true;
+        if permit.sent.is_none() {
+            permit.sent = Some(now.mono);
             permit.end = now.mono + TRAVEL + WINDOW;
         }
         true
@@ -247,15 +260,22 @@ impl Governor {
 
     /// The call has ended, with or without an answer.
     pub fn done(&mut self, permit: PermitId, now: Moment) {
-        if let Some(permit) = self.permits.get_mut(&permit) {
-            permit.end = permit.end.min(now.mono + WINDOW);
+        let Some(Permit { class, end, sent }) = self.permits.get_mut(&permit) else { return };
+        let mut arrived = now.mono;
+        if let Some(sent) = *sent {
+            self.fastest.note(now.mono.saturating_sub(sent));
+            let mut covering = self.buckets.iter().filter(|bucket| bucket.covers(*class));
+            arrived = self.fastest.arrival(sent, now.mono, covering.any(|bucket| bucket.rate.is_slowed(now.mono)));
         }
+        *end = arrived.saturating_add(WINDOW).min(*end);
     }
 
     /// The call was never made: its slot and its part of the day are free again. A call that was sent counts as done.
     pub fn give_back(&mut self, permit: PermitId, now: Moment) {
         self.done(permit, now);
-        let Some(Permit { class, .. }) = self.permits.get(&permit).filter(|permit| !permit.sent) else { return };
+        let Some(Permit { class, .. }) = self.permits.get(&permit).filter(|permit| permit.sent.is_none()) else {
+            return;
+        };
         self.buckets.iter_mut().filter(|bucket| bucket.covers(*class)).for_each(|bucket| bucket.refund(now.mono));
         self.permits.remove(&permit);
         self.day.refund();
@@ -264,8 +284,9 @@ impl Governor {
     /// Takes note of what an answer says. `jitter`, from 0 to 1, spreads the end of a parked day.
     pub fn learn(&mut self, lesson: Lesson, lane: Lane, now: Moment, jitter: f64) {
         match lesson {
-            Lesson::Accepted => {}
+            Lesson::Accepted => self.refused_since = None,
             Lesson::Throttled { hint } => {
+                self.refused_since.get_or_insert(now.mono);
                 let class = lane.class();
                 self.buckets.iter_mut().filter(|b| b.covers(class)).for_each(|bucket| bucket.refused(now.mono));
                 if let Some(wait) = heed(hint) {
@@ -325,7 +346,8 @@ impl Governor {
             let turn = Day::until_turn(now.wall).saturating_add(Day::LENGTH.saturating_mul(days));
             expected_wait = expected_wait.max(turn);
         }
-        Some(Standing { position, expected_wait, held: self.held(place.lane, now) })
+        let refused_for = self.refused_since.map_or(Duration::ZERO, |since| now.mono.saturating_sub(since));
+        Some(Standing { position, expected_wait, held: self.held(place.lane, now), refused_for })
     }
 
     /// What there is to tell of this budget.

@@ -1,13 +1,14 @@
 //! How fast a budget may go: a refusal lengthens the interval a little, calm shortens it again, a hint parks it.
 //!
-//! Each refusal adds a sixteenth of the limit's interval to the interval. From then on the estimate climbs with the cube
-//! of time: slowly at first, where the last refusal was, then steeply, and reaches the limit after 38 s at the latest.
+//! Each refusal adds a sixteenth of the limit's interval to the interval. One interval later, if the next call is not
+//! refused as well, the estimate begins to climb with the cube of time: slowly at first, where the last refusal was, then
+//! steeply, and reaches the limit 38 s later at the latest.
 //!
 //! **May touch:** its arguments, like all of this module.
 //!
 //! **Guarantees**
 //! 1. The pace never exceeds 97 % of the limit, and never falls below 0.6 calls per second (or the pace of a limit below
-//!    that): a storm of refusals is over for us at most 2 s after it is over, and 38 s later the pace is full again.
+//!    that): a storm of refusals is over for us at most 2 s after it is over, and after 40 s the pace is full again.
 //! 2. One stray refusal costs 6 % of the pace for some seconds; a cloud that takes less than we know is found out by as
 //!    many small steps as it needs. Refusals are not gathered into one: a wave of them means that much too fast.
 //! 3. No hint holds a budget for more than ten minutes, whatever the cloud writes into it.
@@ -99,7 +100,9 @@ impl Rate {
 
     /// A limit without end leaves nothing to estimate.
     fn estimate(&self, now: Duration) -> f64 {
-        let climbed = self.limit * now.saturating_sub(self.refused).div_duration_f64(CLIMB);
+        // Not while the next call may be refused as well: in a storm a climb before each call would never let it slow down.
+        let next = Duration::try_from_secs_f64(self.estimate.recip()).unwrap_or_default();
+        let climbed = self.limit * now.saturating_sub(self.refused + next).div_duration_f64(CLIMB);
         (self.estimate.powi(3) + climbed.powi(3)).cbrt().min(self.limit)
     }
 
@@ -183,13 +186,15 @@ mod tests {
         let mut rate = Rate::new(20.0);
         rate.refused(at(0.0));
         let fallen = 20.0 * 16.0 / 17.0;
-        assert!((rate.estimate(at(3.8)) - fallen) < 0.01, "{}", rate.estimate(at(3.8)));
+        assert!((rate.estimate(at(3.8)) - fallen).abs() < 0.01, "{}", rate.estimate(at(3.8)));
         for _ in 0..10_000 {
             rate.refused(at(1.0));
         }
-        assert!((rate.estimate(at(20.0)) - 10.0).abs() < 1e-3, "half of the time, half of the limit");
-        assert!(rate.is_slowed(at(37.0)) && !rate.is_slowed(at(39.0)));
-        assert!((rate.estimate(at(39.0)) - 20.0).abs() < 1e-9);
+        let first = 1.0 + 1.0 / 0.6;
+        assert!((rate.estimate(at(first)) - 0.6).abs() < 1e-9, "the next call may be refused as well");
+        assert!((rate.estimate(at(first + 19.0)) - 10.0).abs() < 1e-2, "half of the time, half of the limit");
+        assert!(rate.is_slowed(at(first + 36.0)) && !rate.is_slowed(at(first + 38.0)));
+        assert!((rate.estimate(at(first + 38.0)) - 20.0).abs() < 1e-9);
         assert!((rate.estimate(at(600.0)) - 20.0).abs() < 1e-9);
     }
 

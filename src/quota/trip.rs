@@ -56,9 +56,9 @@ mod tests {
 
     #[test]
     fn a_shorter_trip_is_believed_at_once_and_a_longer_one_after_hundreds() {
-        let far = after([80; 2_000]);
+        let far = after(std::iter::repeat_n(80, 2_000));
         assert!(far.0 > at(79) && far.0 <= at(80), "{far:?}");
-        assert!(after([80; 100]).0 < at(27));
+        assert!(after(std::iter::repeat_n(80, 100)).0 < at(27));
         let mut near = far;
         near.note(at(5));
         assert_eq!(near.0, at(5));
@@ -68,14 +68,18 @@ mod tests {
 
     #[test]
     fn an_answer_later_than_the_fastest_trip_is_an_arrival_that_much_later() {
-        let far = after([80; 20_000]);
+        let far = after(std::iter::repeat_n(80, 20_000));
         let delta = far.arrival(at(1_000), at(1_200), true).abs_diff(at(1_120));
         assert!(delta < at(1), "{delta:?}");
     }
 
     #[test]
     fn no_arrival_is_before_the_call_or_after_its_end() {
-        for (fastest, ended) in [(after([80; 2_000]), 1_010), (after([]), 1_000), (after([80; 2_000]), 900)] {
+        for (fastest, ended) in [
+            (after(std::iter::repeat_n(80, 2_000)), 1_010),
+            (after([]), 1_000),
+            (after(std::iter::repeat_n(80, 2_000)), 900),
+        ] {
             for is_slowed in [false, true] {
                 let arrival = fastest.arrival(at(1_000), at(ended), is_slowed);
                 assert!(arrival >= at(1_000).min(at(ended)) && arrival <= at(ended), "{arrival:?}");

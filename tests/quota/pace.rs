@@ -81,7 +81,9 @@ fn a_sliding_log_gives_92_percent_and_a_neighbour_keeps_95() {
 }
 
 /// Two calls must be a whole interval apart, and each of ours is late by its own jitter of up to 35 ms: of 50 ms that
-/// leaves less than of 200 ms. A neighbour at even times leaves room for little.
+/// leaves less than of 200 ms. A neighbour at even times leaves room for little: beside it, whatever we are given is taken
+/// from it. A rule that pauses for a second after each refusal spares it (a tenth refused at 20/s, instead of a quarter)
+/// by giving up: 0.07 of the limit instead of 0.2, and half a refusal for each call accepted.
 #[test]
 fn a_bucket_without_burst_gives_what_jitter_leaves_of_its_intervals() {
     let at_20 = Bounds { limit: 20, alone: [0.62, 0.02], beside: [0.18, 0.18, 0.32] };

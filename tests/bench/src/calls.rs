@@ -54,7 +54,7 @@ fn entries(ledger: &Ledger, mark: usize) -> &[Entry] {
 }
 
 /// A look without the copy that `Simulator::ledger` makes.
-async fn peek<T: Default>(cloud: &Simulator, mut look: impl FnMut(&Ledger) -> T) -> T {
+pub async fn peek<T: Default>(cloud: &Simulator, mut look: impl FnMut(&Ledger) -> T) -> T {
     let mut seen = T::default();
     let looked = cloud.wait_until(Duration::from_secs(1), |ledger| {
         seen = look(ledger);

@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use control_plane::{ADMIN, ControlPlane, Options};
 use dijob_operator::api::{DataIntegrationJob, crds};
@@ -87,16 +88,26 @@ impl Cluster {
                 self.create(object).await?;
             }
         }
-        self.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})).await?;
+        self.create_namespace(NAMESPACE).await?;
+        self.create_account(NAMESPACE, endpoint, "Enterprise").await
+    }
+
+    /// A namespace with a key, and no account yet.
+    pub async fn create_namespace(&self, name: &str) -> Result<(), Failure> {
+        self.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await?;
         self.create(json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": NAMESPACE},
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key", "namespace": name},
             "stringData": {"accessKeyId": KEY.0, "accessKeySecret": KEY.1},
         }))
-        .await?;
+        .await
+    }
+
+    /// The account that the jobs of a namespace name by default.
+    pub async fn create_account(&self, namespace: &str, endpoint: &str, edition: &str) -> Result<(), Failure> {
         self.create(json!({
             "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
-            "metadata": {"name": "default", "namespace": NAMESPACE},
-            "spec": {"endpoint": endpoint, "edition": "Enterprise", "credentials": {"secretRef": {"name": "key"}}},
+            "metadata": {"name": "default", "namespace": namespace},
+            "spec": {"endpoint": endpoint, "edition": edition, "credentials": {"secretRef": {"name": "key"}}},
         }))
         .await
     }
@@ -138,10 +149,45 @@ impl Cluster {
         futures::stream::iter(ids.map(create)).buffer_unordered(16).try_for_each(|_| async { Ok(()) }).await
     }
 
+    /// Makes jobs that ask for an ordinary first start.
+    pub async fn create_jobs(&self, namespace: &str, ids: std::ops::Range<i64>) -> Result<(), Failure> {
+        let api: Api<DataIntegrationJob> = Api::namespaced(self.client.clone(), namespace);
+        let create = |id: i64| {
+            let job = serde_json::from_value(json!({
+                "apiVersion": "dijob.dev/v1alpha1", "kind": "DataIntegrationJob",
+                "metadata": {"name": name(id), "namespace": namespace}, "spec": {"diJobId": id},
+            }));
+            let api = api.clone();
+            async move { api.create(&PostParams::default(), &job?).await.map_err(Failure::from) }
+        };
+        futures::stream::iter(ids.map(create)).buffer_unordered(16).try_for_each(|_| async { Ok(()) }).await
+    }
+
+    /// Waits until all jobs of a namespace have a status.
+    pub async fn until_seen(&self, namespace: &str) -> Result<(), Failure> {
+        let api: Api<DataIntegrationJob> = Api::namespaced(self.client.clone(), namespace);
+        let is_seen =
+            |job: &DataIntegrationJob| job.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+        let wait = async {
+            while !api.list(&ListParams::default()).await?.iter().all(is_seen) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Ok(())
+        };
+        let late = |_| format!("not all jobs of {namespace} have a status after {LIMIT:?}");
+        tokio::time::timeout(LIMIT, wait).await.map_err(late)?
+    }
+
     /// Takes all jobs away.
     pub async fn delete_jobs(&self) -> Result<(), Failure> {
+        self.delete_jobs_in(NAMESPACE).await
+    }
+
+    /// Takes all jobs of a namespace away.
+    pub async fn delete_jobs_in(&self, namespace: &str) -> Result<(), Failure> {
         let (delete, all) = (DeleteParams::default(), ListParams::default());
-        self.jobs().delete_collection(&delete, &all).await?;
+        let api: Api<DataIntegrationJob> = Api::namespaced(self.client.clone(), namespace);
+        api.delete_collection(&delete, &all).await?;
         Ok(())
     }
 

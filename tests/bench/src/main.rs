@@ -34,6 +34,7 @@ mod http;
 mod idle;
 mod latency;
 mod operator;
+mod quota;
 mod report;
 mod watch;
 
@@ -62,6 +63,21 @@ struct Flags {
     /// Jobs that are there while memory, processor time and the restart are measured
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     idle_jobs: u16,
+    /// Measure how much of a quota is used instead, beside plain backoff (P1, P2, P3, P15): about an hour and a half
+    #[arg(long)]
+    quota: bool,
+    /// Starts that are ready at once in a cell of the quota
+    #[arg(long, default_value_t = 1000, requires = "quota", value_parser = clap::value_parser!(u16).range(1..=5000))]
+    starts: u16,
+    /// Jobs before which another namespace's job waits
+    #[arg(long, default_value_t = 10_000, requires = "quota", value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    backlog: u16,
+    /// Only the cells of the quota with this in their names, such as 20-fixed, neighbour, fair or wait; may be repeated
+    #[arg(long, value_name = "NAME", requires = "quota")]
+    only: Vec<String>,
+    /// Also write the table, and below it the JSON, to this file
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
     /// Also time a cold cargo build --locked, and cargo test --workspace --locked --no-run on top of it, in a target
     /// directory that is thrown away: about 10 minutes more, with all dependencies in cargo's cache
     #[arg(long)]
@@ -87,7 +103,11 @@ fn main() -> ExitCode {
     });
     // Not waiting for a build of the control plane that was interrupted: it ends with this process.
     runtime.shutdown_background();
-    match ended {
+    let written = ended.and_then(|report| match &flags.out {
+        Some(path) => Ok(std::fs::write(path, format!("{}\n{:#}\n", report.table(), report.json())).map(|()| report)?),
+        None => Ok(report),
+    });
+    match written {
         Ok(report) if flags.json => println!("{:#}", report.json()),
         Ok(report) => print!("{}", report.table()),
         Err(error) => {
@@ -125,7 +145,11 @@ async fn run(flags: &Flags) -> Result<Report, Failure> {
     let rules = JobRules { start_on_running: StartOnRunning::Restart, ..JobRules::default() };
     let switches = Switches { rules, ..Switches::default() };
     let cloud = Arc::new(Simulator::start(Settings { switches, ..Settings::default() }.with_key(KEY.0, KEY.1))?);
-    measure(flags, &binary, &cloud, &mut report).await?;
+    if flags.quota {
+        quota::measure(flags, &binary, &cloud, &mut report).await?;
+    } else {
+        measure(flags, &binary, &cloud, &mut report).await?;
+    }
     if flags.cold {
         compile::times(&cloud, &mut report).await?;
     }

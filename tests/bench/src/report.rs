@@ -45,9 +45,46 @@ struct Number {
     from: &'static str,
 }
 
+/// The same numbers of several things that were measured.
+pub struct Grid {
+    /// Name in JSON.
+    pub key: &'static str,
+    /// What the rows are.
+    pub title: &'static str,
+    /// What the numbers of a row are.
+    pub columns: Vec<String>,
+    /// What was measured, of what, and its numbers; absent: not measured there.
+    pub rows: Vec<(String, &'static str, Vec<Option<f64>>)>,
+    /// What the columns mean.
+    pub notes: Vec<String>,
+}
+
+impl Grid {
+    fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|(what, of, values)| {
+            let mut row = serde_json::Map::from_iter([("what".to_owned(), json!(what)), ("of".to_owned(), json!(of))]);
+            row.extend(self.columns.iter().cloned().zip(values.iter().map(|value| json!(value))));
+            Value::Object(row)
+        });
+        json!({"rows": rows.collect::<Vec<_>>(), "notes": self.notes})
+    }
+
+    fn table(&self) -> String {
+        let cells = |values: &[String]| values.iter().map(|value| format!(" {value:>10}")).collect::<String>();
+        let line = |what: &str, of: &str, values: &[String]| format!("{what:<22} {of:<10}{}\n", cells(values));
+        let mut out = format!("\n{}", line(self.title, "of", &self.columns));
+        for (what, of, values) in &self.rows {
+            let text = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+            out += &line(what, of, &values.iter().map(text).collect::<Vec<_>>());
+        }
+        self.notes.iter().fold(out + "\n", |out, note| out + note + "\n")
+    }
+}
+
 /// All of one run.
 #[derive(Default)]
 pub struct Report {
+    grids: Vec<Grid>,
     about: Vec<(&'static str, String)>,
     series: Vec<Series>,
     numbers: Vec<Number>,
@@ -70,6 +107,11 @@ impl Report {
         self.numbers.extend(all.map(number));
     }
 
+    /// Adds a table of its own.
+    pub fn grid(&mut self, grid: Grid) {
+        self.grids.push(grid);
+    }
+
     /// For programs.
     pub fn json(&self) -> Value {
         let about: serde_json::Map<String, Value> =
@@ -89,6 +131,7 @@ impl Report {
             "about": about,
             "series": series.collect::<serde_json::Map<_, _>>(),
             "numbers": numbers.collect::<serde_json::Map<_, _>>(),
+            "grids": self.grids.iter().map(|grid| (grid.key.to_owned(), grid.json())).collect::<serde_json::Map<_, _>>(),
         })
     }
 
@@ -101,6 +144,13 @@ impl Report {
         for (key, value) in &self.about {
             line(format_args!("{key:<16} {value}"));
         }
+        let mut out = self.grids.iter().fold(out, |out, grid| out + &grid.table());
+        if self.series.is_empty() && self.numbers.is_empty() {
+            return out;
+        }
+        let mut line = |text: std::fmt::Arguments<'_>| {
+            let _ = writeln!(out, "{text}");
+        };
         let width = self.series.iter().map(|s| s.what.len()).chain(self.numbers.iter().map(|n| n.what.len())).max();
         let width = width.unwrap_or_default();
         line(format_args!(
@@ -149,8 +199,13 @@ mod tests {
             report.json()["numbers"]["starts"],
             json!({"what": "starts in all", "value": 3.0, "unit": "calls", "from": "ledger"})
         );
+        let rows = vec![("a cell".to_owned(), "operator", vec![Some(0.5), None])];
+        let columns = vec!["P1".to_owned(), "P3".to_owned()];
+        report.grid(Grid { key: "grid", title: "cells", columns, rows, notes: vec!["a note".to_owned()] });
+        let row = json!({"what": "a cell", "of": "operator", "P1": 0.5, "P3": null});
+        assert_eq!(report.json()["grids"]["grid"]["rows"], json!([row]));
         let table = report.table();
-        for text in ["abc", "a patch", "starts in all", "3 calls", "ledger"] {
+        for text in ["0.500", "a note", "abc", "a patch", "starts in all", "3 calls", "ledger"] {
             assert!(table.contains(text), "{text} in {table}");
         }
     }

@@ -105,7 +105,7 @@ impl Cloud {
             Window::Sliding | Window::Bucket => **earlier + SECOND > at,
         };
         let seen = self.counted.iter().rev().take_while(in_window).count();
-        let level = (self.level.0 + (at - self.level.1).as_secs_f64() * count(self.limit)).min(1.0);
+        let level = (self.level.0 + at.abs_diff(self.level.1).as_secs_f64() * count(self.limit)).min(1.0);
         let has_room = if matches!(self.window, Window::Bucket) { level >= 1.0 - 1e-9 } else { seen < self.limit };
         let accepted = has_room && !self.storm.contains(&at);
         if accepted || self.counts_refused {

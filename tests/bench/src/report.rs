@@ -70,8 +70,10 @@ impl Grid {
     }
 
     fn table(&self) -> String {
-        let cells = |values: &[String]| values.iter().map(|value| format!(" {value:>10}")).collect::<String>();
-        let line = |what: &str, of: &str, values: &[String]| format!("{what:<22} {of:<10}{}\n", cells(values));
+        let line = |what: &str, of: &str, values: &[String]| {
+            let cells: Vec<_> = values.iter().map(|value| format!("{value:>10}")).collect();
+            format!("{what:<22} {of:<10} {}\n", cells.join(" "))
+        };
         let mut out = format!("\n{}", line(self.title, "of", &self.columns));
         for (what, of, values) in &self.rows {
             let text = |value: &Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));

@@ -14,8 +14,8 @@
 //! 3. No hint holds a budget for more than ten minutes, whatever the cloud writes into it.
 //!
 //! Decided by simulation of fixed windows, sliding logs and buckets, with and without a neighbour (`tests/quota.rs`).
-//! Multiplicative falls (x 0.85 once a second, then half a call more each second) refuse a neighbour as much, and
-//! give up a tenth of a sliding log.
+//! A multiplicative fall (x 0.85, at most once a second, then half a call more each second) had a neighbour's calls refused
+//! twice as often at 20/s and ten times as often at 5/s, and ours several times as often.
 
 use std::time::Duration;
 

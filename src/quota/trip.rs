@@ -8,7 +8,7 @@
 //!    near the end of its call.
 //!
 //! **Assumes:** an answer needs about as long as the fastest trip leaves it. That is a guess, and its slack is another:
-//! without it a call would hold its place for the whole of each trip, and a far cloud would cost a tenth of the pace.
+//! without it a call would hold its place for the whole of each trip, and a far cloud would cost a twentieth of the pace.
 
 use std::time::Duration;
 

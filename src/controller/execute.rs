@@ -14,7 +14,7 @@ use crate::plan::observed::{Answer, Answered, JobRef, Reading, Seen, View};
 use crate::plan::problem::read_is_refused;
 use crate::plan::{Action, Outcome, Plan, next_status};
 use crate::quota::Lane;
-use crate::telemetry::{self, StatusWrite};
+use crate::telemetry::{self, Metrics, StatusWrite};
 
 /// What came of the action, and the object as it is now if the action wrote it.
 pub type Done = (Outcome, Option<Arc<DataIntegrationJob>>);
@@ -148,11 +148,19 @@ fn learn<T>(ctx: &Context, subject: &Subject, access: &Access, operation: Operat
     if error.is_some_and(|e| matches!(e.kind, ErrorKind::Denied | ErrorKind::Expired)) {
         ctx.secrets.forget(&subject.key.namespace, &access.secret.name);
     }
+    count_call(&ctx.metrics, operation, error);
+}
+
+/// Counts a call of the cloud by what came of it.
+pub(super) fn count_call(metrics: &Metrics, operation: Operation, error: Option<&CloudError>) {
     let operation = match operation {
         Operation::StartDiJob => telemetry::Operation::StartDiJob,
         Operation::GetDiJob => telemetry::Operation::GetDiJob,
+        Operation::AssumeRole => telemetry::Operation::AssumeRole,
+        Operation::AssumeRoleWithOidc => telemetry::Operation::AssumeRoleWithOidc,
+        Operation::GetCallerIdentity => telemetry::Operation::GetCallerIdentity,
     };
-    ctx.metrics.cloud_call(operation, error.map_or(telemetry::Answer::Ok, label));
+    metrics.cloud_call(operation, error.map_or(telemetry::Answer::Ok, label));
 }
 
 fn label(error: &CloudError) -> telemetry::Answer {

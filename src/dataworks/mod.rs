@@ -1,4 +1,4 @@
-//! The client of the `DataWorks` API, versions 2020-05-18 and 2024-05-18: one method per operation.
+//! The client of the `DataWorks` API, versions 2020-05-18 and 2024-05-18, and of STS: one method per operation.
 //!
 //! **May touch:** the network, through a [`Transport`]. It knows no Kubernetes.
 //!
@@ -23,6 +23,7 @@ pub use self::model::Version;
 use self::model::{Answer, DiJob, StartDiJobAnswer, StartDiJobRequest, look_parameters};
 use self::request::signed;
 pub use self::sign::Scheme;
+pub use self::sts::{AssumedRole, Caller, Role, WebIdentity};
 pub use self::transport::{HttpTransport, Timeouts, Transport, TransportError};
 
 pub mod credentials;
@@ -31,6 +32,7 @@ pub mod error;
 pub mod model;
 mod request;
 pub mod sign;
+pub mod sts;
 pub mod transport;
 
 /// How the API is spoken to.
@@ -145,7 +147,8 @@ fn judge<T>(
     if status != 200 || answer.says_failure() {
         return Err(Error::refused(operation, status, &answer, wait));
     }
-    read(&answer).ok_or_else(|| Error::unreadable(operation, status, "the answer holds no job", wait))
+    read(&answer)
+        .ok_or_else(|| Error::unreadable(operation, status, "the answer holds nothing of what was asked for", wait))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

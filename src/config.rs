@@ -117,6 +117,12 @@ pub struct Config {
     #[arg(value_parser = host, value_delimiter = ',', hide_env_values = true, verbatim_doc_comment)]
     pub allowed_hosts: Vec<String>,
 
+    /// URL of STS, which lends keys for roles, for all accounts. Default: the STS host of each
+    /// account's region. An account whose endpoint names no region needs it to play a role.
+    #[arg(long, env = "DIJOB_STS_ENDPOINT", value_name = "URL", help_heading = CLOUD)]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), hide_env_values = true, verbatim_doc_comment)]
+    pub sts_endpoint: Option<String>,
+
     /// Limit for connecting to the API, TLS included.
     #[arg(long, env = "DIJOB_CONNECT_TIMEOUT", value_name = "DURATION", help_heading = CLOUD)]
     #[arg(default_value = "5s", value_parser = duration, hide_env_values = true, verbatim_doc_comment)]
@@ -285,6 +291,7 @@ mod tests {
             retry_period: seconds(2),
             allow_insecure_endpoints: false,
             allowed_hosts: Vec::new(),
+            sts_endpoint: None,
             connect_timeout: seconds(5),
             call_timeout: seconds(15),
             settle_time: seconds(30),
@@ -302,7 +309,7 @@ mod tests {
     fn every_flag_has_its_twin_a_heading_and_help() {
         let command = Config::command();
         let ours: Vec<_> = command.get_arguments().filter(|arg| arg.get_help_heading().is_some()).collect();
-        assert_eq!(ours.len(), 20, "a flag without a heading, or one that this test does not count");
+        assert_eq!(ours.len(), 21, "a flag without a heading, or one that this test does not count");
         for arg in ours {
             let long = arg.get_long().unwrap();
             let twin = format!("DIJOB_{}", long.replace('-', "_").to_uppercase());

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dijob_operator::clock::Clock;
 use dijob_operator::config::{Config, LogFormat, WRITE_LIMIT};
-use dijob_operator::controller::{self, Parts, startup};
-use dijob_operator::dataworks::{Client as Cloud, HostRules, HttpTransport, Timeouts};
+use dijob_operator::controller::{self, CredentialSettings, Parts, startup};
+use dijob_operator::dataworks::{Client as Cloud, Endpoint, HostRules, HttpTransport, Timeouts};
 use dijob_operator::health::Health;
 use dijob_operator::lease::{self, Role};
 use dijob_operator::plan::observed::Settings;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config)) {
+    match credentials(&config).and_then(|credentials| runtime.block_on(run(config, credentials))) {
         Ok(code) => code,
         Err(problem) => {
             tracing::error!("{problem}");
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> Result<ExitCode, Failure> {
+async fn run(config: Config, credentials: CredentialSettings) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
     let (health, metrics) = (Health::new(clock.clone()), Metrics::new());
     let encoded = metrics.clone();
@@ -93,7 +93,8 @@ async fn run(config: Config) -> Result<ExitCode, Failure> {
     };
     let watched = tokio::spawn(watch_role(role.clone(), metrics.clone()));
 
-    let parts = parts(&config, Shared { clock, health, metrics, client, role: role.clone(), identity })?;
+    let shared = Shared { clock, health, metrics, client, role: role.clone(), identity };
+    let parts = parts(&config, credentials, shared)?;
     let lost = until_lost(role.clone());
     tokio::select! {
         () = controller::run(parts, stop.clone()) => {}
@@ -120,7 +121,16 @@ struct Shared {
     identity: String,
 }
 
-fn parts(config: &Config, shared: Shared) -> Result<Parts, Failure> {
+/// What flags say of credentials; only here it is known what an endpoint is.
+fn credentials(config: &Config) -> Result<CredentialSettings, Failure> {
+    let endpoint = |url: &String| {
+        let endpoint = Endpoint::of_flag(url, config.allow_insecure_endpoints);
+        endpoint.map_err(|problem| format!("--sts-endpoint: {problem}"))
+    };
+    Ok(CredentialSettings { sts_endpoint: config.sts_endpoint.as_ref().map(endpoint).transpose()? })
+}
+
+fn parts(config: &Config, credentials: CredentialSettings, shared: Shared) -> Result<Parts, Failure> {
     let Shared { clock, health, metrics, client, role, identity } = shared;
     let timeouts = Timeouts { connect: config.connect_timeout, write: WRITE_LIMIT, total: config.call_timeout };
     let transport = HttpTransport::new(clock.clone(), timeouts)?;
@@ -135,6 +145,7 @@ fn parts(config: &Config, shared: Shared) -> Result<Parts, Failure> {
             allow_insecure_endpoints: config.allow_insecure_endpoints,
             allowed_hosts: config.allowed_hosts.clone(),
         },
+        credentials,
         settings: Settings { settle: config.settle_time, confirm: config.confirm_timeout, grace: config.missing_grace },
         time_to_send: config.connect_timeout + WRITE_LIMIT,
         passes: usize::from(config.max_concurrent_passes),

@@ -165,6 +165,10 @@ async fn an_account_is_refused_with_a_message_that_says_what_to_do() {
     let quota = |edition: &str, quota: Value| account(json!({ "edition": edition, "quota": quota }));
     let endpoint = |url: &str| account(json!({ "regionId": null, "endpoint": url }));
     let secret = |secret: Value| account(json!({ "credentials": { "secretRef": secret } }));
+    let role = |role: Value| account(json!({ "credentials": { "secretRef": { "name": "key" }, "assumeRole": role } }));
+    let arn = "acs:ram::1000000000000001:role/starter";
+    let with = |name: &str, value: Value| role(json!({ "roleArn": arn, name: value }));
+    let no_role = Some("roleArn looks like acs:ram::123456789012:role/name");
     let one_of = Some("set exactly one of regionId (usual) and endpoint (a gateway or a test server)");
     let not_https =
         Some("endpoint is an https URL; http is only for a loopback host and only where the operator allows it");
@@ -250,6 +254,25 @@ async fn an_account_is_refused_with_a_message_that_says_what_to_do() {
         (secret(json!({ "name": "key", "securityTokenKey": word(254) })), Some("Too long")),
         (secret(json!({ "name": "key", "securityTokenKey": "" })), Some("should be at least 1 chars long")),
         (secret(json!({ "name": "key", "accessKeySecretKey": "" })), Some("should be at least 1 chars long")),
+        (role(json!({ "roleArn": arn })), None),
+        (role(json!({})), Some("spec.credentials.assumeRole.roleArn: Required value")),
+        (role(json!({ "roleArn": "" })), Some("should be at least 1 chars long")),
+        (role(json!({ "roleArn": "starter" })), no_role),
+        (role(json!({ "roleArn": "acs:ram::me:role/starter" })), no_role),
+        (role(json!({ "roleArn": "acs:ram::1:user/starter" })), no_role),
+        (role(json!({ "roleArn": format!("acs:ram::{}:role/{}", "1".repeat(20), word(64)) })), None),
+        (role(json!({ "roleArn": format!("acs:ram::1:role/{}", word(65)) })), no_role),
+        (role(json!({ "roleArn": format!("acs:ram::1:role/{}", word(200)) })), Some("Too long")),
+        (with("sessionName", json!("a.b@c_d-1")), None),
+        (with("sessionName", json!("a")), Some("should be at least 2 chars long")),
+        (with("sessionName", json!(word(64))), None),
+        (with("sessionName", json!(word(65))), Some("Too long")),
+        (with("sessionName", json!("two words")), pattern),
+        (with("externalId", json!("e=1/2+3,4.5@6:7_8-9")), None),
+        (with("externalId", json!("a")), Some("should be at least 2 chars long")),
+        (with("externalId", json!(word(1224))), None),
+        (with("externalId", json!(word(1225))), Some("Too long")),
+        (with("externalId", json!("two words")), pattern),
     ];
     judge("accounts", "DataWorksAccount", rows).await;
 }
@@ -296,6 +319,10 @@ async fn a_fresh_job_has_the_defaults_and_a_status_that_was_never_looked_at() {
     let bare = create(&client, "defaults", "DataWorksAccount", account(json!({}))).await.unwrap();
     let secret = json!({ "accessKeyIdKey": "accessKeyId", "accessKeySecretKey": "accessKeySecret", "name": "key" });
     assert_eq!(bare.data["spec"]["credentials"]["secretRef"], secret);
+    let role = json!({ "roleArn": "acs:ram::1:role/starter" });
+    let spec = account(json!({ "credentials": { "secretRef": { "name": "key" }, "assumeRole": role } }));
+    let playing = create(&client, "defaults", "DataWorksAccount", spec).await.unwrap();
+    assert_eq!(playing.data["spec"]["credentials"]["assumeRole"]["sessionName"], "dijob-operator");
     let how = ["network", "signature"].map(|field| bare.data["spec"][field].clone());
     assert_eq!(how, ["Public", "HMAC-SHA1"]);
 }

@@ -46,7 +46,7 @@ async fn look(ctx: &Context, subject: &Subject, job: &JobRef) -> Outcome {
     let stamp = Stamp { nonce: ctx.clock.nonce(), time: subject.seen.cloud_time(at) };
     let reply = ctx.cloud.get_di_job(&access.service, &access.key, &stamp, job.di_job_id).await;
     ctx.turns.done(uid, permit, reply.result.as_ref().err());
-    learn(ctx, subject, access, Operation::GetDiJob, &reply);
+    learn(ctx, access, Operation::GetDiJob, &reply);
     let seen = match reply.result {
         Ok(found) => Seen::Job(View {
             word: found.status.unwrap_or_default(),
@@ -97,7 +97,7 @@ async fn start(ctx: &Context, subject: &Subject, plan: &Plan, pending: &PendingS
     let stamp = Stamp { nonce: pending.nonce.clone(), time: pending.signed_time.0 };
     let reply = ctx.cloud.start_di_job(&access.service, &access.key, &stamp, &request(pending)).await;
     ctx.turns.done(uid, permit, reply.result.as_ref().err());
-    learn(ctx, subject, access, Operation::StartDiJob, &reply);
+    learn(ctx, access, Operation::StartDiJob, &reply);
     let answer = match reply.result {
         Ok(answer) => Answer::Accepted { request_id: answer.request_id },
         Err(error) => Answer::Failed(error),
@@ -140,13 +140,13 @@ fn request(pending: &PendingStart) -> StartDiJobRequest {
 }
 
 /// What any answer teaches: the cloud's clock, a key that it refuses, a count.
-fn learn<T>(ctx: &Context, subject: &Subject, access: &Access, operation: Operation, reply: &Reply<T>) {
+fn learn<T>(ctx: &Context, access: &Access, operation: Operation, reply: &Reply<T>) {
     if let Some(theirs) = reply.server_time {
         ctx.memory.learn_time(access.service.endpoint.host(), theirs, ctx.clock.now());
     }
     let error = reply.result.as_ref().err();
-    if error.is_some_and(|e| matches!(e.kind, ErrorKind::Denied | ErrorKind::Expired)) {
-        ctx.secrets.forget(&subject.key.namespace, &access.secret.name);
+    if let Some(error) = error {
+        ctx.credentials.refused(&access.account, &access.key.id, error);
     }
     count_call(&ctx.metrics, operation, error);
 }

@@ -40,15 +40,6 @@ impl Operation {
             Self::GetCallerIdentity => "GetCallerIdentity",
         }
     }
-
-    /// Whether STS answers it.
-    #[must_use]
-    pub const fn is_of_sts(self) -> bool {
-        match self {
-            Self::AssumeRole | Self::AssumeRoleWithOidc | Self::GetCallerIdentity => true,
-            Self::StartDiJob | Self::GetDiJob => false,
-        }
-    }
 }
 
 impl fmt::Display for Operation {

@@ -126,6 +126,32 @@ pub struct AccountQuota {
 pub struct Credentials {
     /// secretRef names a Secret in the account's own namespace that holds an access key.
     pub secret_ref: SecretRef,
+    /// assumeRole names a RAM role that is played with that access key. STS lends the keys that calls are signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assume_role: Option<AssumeRole>,
+}
+
+/// A RAM role.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AssumeRole {
+    /// roleArn of the role. Its cloud account is the one whose jobs are called and whose quota it is.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^acs:ram::[0-9]{1,20}:role/[A-Za-z0-9._-]{1,64}$')")
+        .message("roleArn looks like acs:ram::123456789012:role/name"))]
+    pub role_arn: String,
+    /// sessionName under which the role is played; it shows in the cloud's audit log.
+    #[serde(default = "session_name")]
+    #[schemars(length(min = 2, max = 64), regex(pattern = r"^[A-Za-z0-9.@_-]{2,64}$"))]
+    pub session_name: String,
+    /// externalId that the role's trust policy asks for. Absent: it asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 1224), regex(pattern = r"^[A-Za-z0-9+=,.@:/_-]+$"))]
+    pub external_id: Option<String>,
+}
+
+fn session_name() -> String {
+    "dijob-operator".to_owned()
 }
 
 /// A Secret with an access key.

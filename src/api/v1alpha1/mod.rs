@@ -6,7 +6,8 @@ mod job;
 mod record;
 
 pub use account::{
-    AccountQuota, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, Network, SecretRef, Signature,
+    AccountQuota, AssumeRole, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, Network, SecretRef,
+    Signature,
 };
 pub use job::{
     AccountRef, DataIntegrationJob, DataIntegrationJobSpec, FailoverSettings, JobStatus, OnUnknown,

@@ -1,0 +1,217 @@
+//! Accounts whose keys are lent, end to end: a real API server, the real operator, STS and DataWorks simulated.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::sync::OnceLock;
+
+use dijob_operator::api::DataIntegrationJob;
+use serde_json::{Value, json};
+use simulator::{ACCOUNT, Behaviour, Fault, Refusal, Response, Role};
+
+#[path = "support"]
+#[expect(dead_code, reason = "this test uses a part of what the tests share")]
+mod support {
+    pub mod plan;
+    pub mod schema;
+    pub mod world;
+}
+#[path = "credentials/sts.rs"]
+mod sts;
+
+use sts::sts;
+use support::world::tenant::Tenant;
+use support::world::{Cluster, FLAGS, World, is_current, is_stalled, ready};
+
+/// Cluster and operator of most tests here.
+fn world() -> &'static World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let cluster = Cluster::start();
+        let flag = format!("--sts-endpoint={}", sts().url());
+        let operator = cluster.operator(&[&FLAGS[..], &[&flag]].concat());
+        operator.wait_ready();
+        World { cluster, operator }
+    })
+}
+
+fn plain(id: i64) -> Value {
+    json!({ "diJobId": id })
+}
+
+fn role_arn(tenant: &Tenant) -> String {
+    format!("acs:ram::{ACCOUNT}:role/{}", tenant.namespace)
+}
+
+/// Lets whoever has a key of the account play the role.
+fn trust(tenant: &Tenant, role: Role) {
+    tenant.cloud.switch(|switches| drop(switches.sts.roles.insert(role_arn(tenant), role)));
+}
+
+/// A namespace whose calls of STS reach its own cloud.
+async fn tenant(name: &str) -> Tenant {
+    let tenant = Tenant::new(&world().cluster, name).await;
+    sts().serve(name, &tenant.cloud.url());
+    tenant
+}
+
+/// The same with a Secret and an account that plays a role with it.
+async fn playing(name: &str) -> Tenant {
+    let tenant = tenant(name).await;
+    tenant.put_key().await;
+    tenant.put_account("default", &playing_spec(&tenant)).await;
+    tenant
+}
+
+fn playing_spec(tenant: &Tenant) -> Value {
+    let mut spec = tenant.account_spec();
+    spec["credentials"]["assumeRole"] = json!({ "roleArn": role_arn(tenant) });
+    spec
+}
+
+fn calls(tenant: &Tenant, action: &str) -> usize {
+    tenant.cloud.ledger().of_action(action).count()
+}
+
+fn message(job: &DataIntegrationJob) -> &str {
+    &ready(job).unwrap().message
+}
+
+/// Looks for what was lent, too.
+async fn end(tenant: Tenant) {
+    for secret in sts().lent() {
+        tenant.another_secret(&secret);
+    }
+    tenant.end(&[&world().operator]).await;
+}
+
+/// Keys with which this job was started so far.
+fn keys_of_starts(tenant: &Tenant, id: i64) -> Vec<String> {
+    tenant.cloud.starts(id).into_iter().filter_map(|entry| entry.key_id).collect()
+}
+
+#[tokio::test]
+async fn jobs_of_an_account_with_a_role_are_started_with_one_lent_key() {
+    let tenant = playing("role").await;
+    trust(&tenant, Role { external_id: Some("dijob/1".to_owned()), ..Role::default() });
+    let mut spec = playing_spec(&tenant);
+    spec["credentials"]["assumeRole"]["externalId"] = json!("dijob/1");
+    tenant.put_account("default", &spec).await;
+    for (name, id) in [("one", 1), ("two", 2), ("three", 3)] {
+        tenant.apply(name, &plain(id)).await;
+    }
+    for (name, id) in [("one", 1), ("two", 2), ("three", 3)] {
+        tenant.until_ready(name).await;
+        assert_eq!(tenant.cloud.executions(id).len(), 1, "{}", tenant.story(name));
+        assert!(keys_of_starts(&tenant, id).iter().all(|key| key.starts_with("STS.")));
+    }
+    assert_eq!(calls(&tenant, "AssumeRole"), 1, "one key serves all");
+    let lent = tenant.cloud.temporary_keys();
+    assert_eq!(lent[0].caller, format!("acs:ram::{ACCOUNT}:assumed-role/role/dijob-operator"));
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn a_role_that_is_refused_is_told_with_what_to_do_and_played_when_it_is_mended() {
+    let tenant = playing("refused").await;
+    tenant.apply("job", &plain(1)).await;
+    let job = tenant.until_reason("job", "AccessDenied").await;
+    assert!(is_stalled(&job), "a role does not come with what names it, so there is no grace");
+    assert!(message(&job).contains("AssumeRole failed: EntityNotExist.Role"), "{}", message(&job));
+    assert!(message(&job).contains("correct roleArn"), "{}", message(&job));
+    trust(&tenant, Role { accounts: vec!["1000000000000009".to_owned()], ..Role::default() });
+    let tells = |job: &DataIntegrationJob| is_current(job) && message(job).contains("NoPermission");
+    let job = tenant.until("job", "the next refusal", tells).await;
+    assert!(message(&job).contains("trust policy"), "{}", message(&job));
+    trust(&tenant, Role::default());
+    tenant.until_ready("job").await;
+    assert_eq!(tenant.cloud.executions(1).len(), 1, "{}", tenant.story("job"));
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn an_sts_that_fails_is_asked_again_and_is_no_matter_of_a_person() {
+    let tenant = playing("failing").await;
+    trust(&tenant, Role::default());
+    let answer = Response::Error(Refusal::of("ServiceUnavailable"));
+    let behaviour = Behaviour { answer, ..Behaviour::default() };
+    let action = Some("AssumeRole".to_owned());
+    tenant.cloud.add_fault(Fault { calls: Some(2), action, job: None, account: None, behaviour });
+    tenant.apply("job", &plain(1)).await;
+    let job = tenant.until_reason("job", "CloudUnavailable").await;
+    assert!(!is_stalled(&job) && message(&job).contains("STS is asked again"), "{}", message(&job));
+    tenant.until_ready("job").await;
+    assert_eq!(calls(&tenant, "AssumeRole"), 3);
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn a_lent_key_that_expires_early_is_replaced_and_its_start_sent_once() {
+    let tenant = playing("expired").await;
+    trust(&tenant, Role::default());
+    tenant.apply("first", &plain(1)).await;
+    tenant.until_ready("first").await;
+    tenant.cloud.expire_temporary_keys();
+    tenant.apply("second", &plain(2)).await;
+    tenant.until_ready("second").await;
+    assert_eq!(tenant.cloud.executions(2).len(), 1, "{}", tenant.story("second"));
+    assert_eq!(calls(&tenant, "AssumeRole"), 2);
+    assert_ne!(keys_of_starts(&tenant, 1)[0], keys_of_starts(&tenant, 2)[0]);
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn a_rotated_secret_is_what_the_role_is_played_with_at_once() {
+    let tenant = playing("rotated").await;
+    trust(&tenant, Role::default());
+    tenant.apply("first", &plain(1)).await;
+    tenant.until_ready("first").await;
+    let next = tenant.another_secret("canary-rotated-next");
+    tenant.cloud.replace_secret(&tenant.key_id, &next);
+    tenant.cloud.expire_temporary_keys();
+    tenant.put_secret(&[("accessKeyId", tenant.key_id.as_bytes()), ("accessKeySecret", next.as_bytes())]).await;
+    tenant.apply("second", &plain(2)).await;
+    tenant.until_ready("second").await;
+    let ledger = tenant.cloud.ledger();
+    let lent = ledger.of_action("AssumeRole").last().unwrap();
+    let needed = ledger.entries().iter().find(|entry| entry.job == Some(2)).unwrap();
+    assert!(lent.last_byte.duration_since(needed.last_byte).as_secs_f64() < 5.0, "{}", tenant.story("second"));
+    assert_eq!(lent.status, Some(200), "by the new Secret");
+    assert_eq!(tenant.cloud.executions(2).len(), 1);
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn a_wrong_secret_under_a_role_is_told_as_such_and_mended() {
+    let tenant = tenant("wrong").await;
+    trust(&tenant, Role::default());
+    let wrong = tenant.another_secret("canary-wrong-under-role");
+    tenant.put_secret(&[("accessKeyId", tenant.key_id.as_bytes()), ("accessKeySecret", wrong.as_bytes())]).await;
+    tenant.put_account("default", &playing_spec(&tenant)).await;
+    tenant.apply("job", &plain(1)).await;
+    let job = tenant.until_reason("job", "AccessDenied").await;
+    assert!(
+        message(&job).contains("SignatureDoesNotMatch") && message(&job).contains("does not fit its ID"),
+        "{}",
+        message(&job)
+    );
+    tenant.put_key().await;
+    tenant.until_ready("job").await;
+    assert_eq!(tenant.cloud.executions(1).len(), 1);
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn without_a_region_or_a_flag_there_is_no_sts_and_status_says_what_to_do() {
+    let cluster = Cluster::start();
+    let operator = cluster.operator(&FLAGS);
+    operator.wait_ready();
+    let tenant = Tenant::new(&cluster, "no-sts").await;
+    tenant.put_key().await;
+    tenant.put_account("default", &playing_spec(&tenant)).await;
+    tenant.apply("job", &plain(1)).await;
+    let job = tenant.until_reason("job", "CredentialsMissing").await;
+    assert!(message(&job).contains("set regionId instead of endpoint"), "{}", message(&job));
+    assert!(message(&job).contains("--sts-endpoint"), "{}", message(&job));
+    assert_eq!(tenant.cloud.ledger().entries().len(), 0);
+    tenant.end(&[&operator]).await;
+}

@@ -5,8 +5,12 @@
 use std::sync::OnceLock;
 
 use dijob_operator::api::DataIntegrationJob;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::{Role as RbacRole, RoleBinding};
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
-use simulator::{ACCOUNT, Behaviour, Fault, Refusal, Response, Role};
+use simulator::{ACCOUNT, Behaviour, Fault, Provider, Refusal, Response, Role};
 
 #[path = "support"]
 #[expect(dead_code, reason = "this test uses a part of what the tests share")]
@@ -20,7 +24,7 @@ mod sts;
 
 use sts::sts;
 use support::world::tenant::Tenant;
-use support::world::{Cluster, FLAGS, World, is_current, is_stalled, ready};
+use support::world::{Cluster, FLAGS, World, documents, is_current, is_stalled, ready};
 
 /// Cluster and operator of most tests here.
 fn world() -> &'static World {
@@ -197,6 +201,110 @@ async fn a_wrong_secret_under_a_role_is_told_as_such_and_mended() {
     tenant.put_key().await;
     tenant.until_ready("job").await;
     assert_eq!(tenant.cloud.executions(1).len(), 1);
+    end(tenant).await;
+}
+
+/// What the API server names as issuer of its tokens.
+const ISSUER: &str = "https://kubernetes.default.svc";
+
+fn provider_arn() -> String {
+    format!("acs:ram::{ACCOUNT}:oidc-provider/ack")
+}
+
+/// A namespace with the ServiceAccount `dijob`, whose tokens its cloud knows and a role trusts.
+async fn with_service_account(name: &str) -> Tenant {
+    let tenant = tenant(name).await;
+    let body = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "dijob" } });
+    let accounts: Api<ServiceAccount> = Api::namespaced(tenant.client.clone(), name);
+    accounts.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+    let provider = Provider { issuers: vec![ISSUER.to_owned()], ..Provider::default() };
+    tenant.cloud.switch(|switches| drop(switches.sts.providers.insert(provider_arn(), provider)));
+    let subjects = vec![format!("system:serviceaccount:{name}:dijob")];
+    trust(&tenant, Role { providers: vec![provider_arn()], subjects, ..Role::default() });
+    let mut spec = tenant.account_spec();
+    spec["credentials"] = json!({ "oidc": {
+        "roleArn": role_arn(&tenant), "oidcProviderArn": provider_arn(), "serviceAccountRef": { "name": "dijob" },
+    } });
+    tenant.put_account("default", &spec).await;
+    tenant
+}
+
+/// Applies deploy/oidc to the namespace.
+async fn allow_tokens(tenant: &Tenant) {
+    let [role, binding] = <[Value; 2]>::try_from(documents("deploy/oidc/rbac.yaml")).unwrap();
+    let (client, namespace) = (tenant.client.clone(), &tenant.namespace);
+    let roles: Api<RbacRole> = Api::namespaced(client.clone(), namespace);
+    roles.create(&PostParams::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    let bindings: Api<RoleBinding> = Api::namespaced(client, namespace);
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_service_account_of_the_namespace_plays_a_role_and_no_secret_is_needed() {
+    let tenant = with_service_account("oidc").await;
+    allow_tokens(&tenant).await;
+    tenant.apply("one", &plain(1)).await;
+    tenant.apply("two", &plain(2)).await;
+    for (name, id) in [("one", 1), ("two", 2)] {
+        tenant.until_ready(name).await;
+        assert_eq!(tenant.cloud.executions(id).len(), 1, "{}", tenant.story(name));
+    }
+    assert_eq!(calls(&tenant, "AssumeRoleWithOIDC"), 1);
+    assert_eq!(tenant.cloud.temporary_keys().len(), 1);
+
+    tenant.cloud.expire_temporary_keys();
+    tenant.apply("three", &plain(3)).await;
+    tenant.until_ready("three").await;
+    assert_eq!(tenant.cloud.executions(3).len(), 1, "{}", tenant.story("three"));
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_its_tokens_a_service_account_is_told_with_what_to_apply() {
+    let tenant = with_service_account("no-tokens").await;
+    tenant.apply("job", &plain(1)).await;
+    let job = tenant.until_reason("job", "CredentialsMissing").await;
+    assert!(message(&job).contains("deploy/oidc"), "{}", message(&job));
+    assert_eq!(tenant.cloud.ledger().entries().len(), 0);
+    allow_tokens(&tenant).await;
+    tenant.until_ready("job").await;
+
+    let accounts: Api<ServiceAccount> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
+    accounts.delete("dijob", &DeleteParams::default()).await.unwrap();
+    tenant.cloud.expire_temporary_keys();
+    tenant.apply("later", &plain(2)).await;
+    let job = tenant.until_reason("later", "CredentialsMissing").await;
+    assert!(message(&job).contains("\"dijob\" does not exist in this namespace: create it"), "{}", message(&job));
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn a_token_that_a_role_does_not_trust_is_told_with_what_to_name_and_another_role_may_come_on_top() {
+    let tenant = with_service_account("on-top").await;
+    allow_tokens(&tenant).await;
+    let nobody = vec!["system:serviceaccount:on-top:another".to_owned()];
+    trust(&tenant, Role { subjects: nobody, ..Role::default() });
+    tenant.apply("job", &plain(1)).await;
+    let job = tenant.until_reason("job", "AccessDenied").await;
+    assert!(message(&job).contains("AssumeRoleWithOIDC failed: AuthenticationFail.NoPermission"), "{}", message(&job));
+    assert!(message(&job).contains("trust policy name the OIDC provider"), "{}", message(&job));
+
+    trust(&tenant, Role::default());
+    let starter = format!("acs:ram::{ACCOUNT}:role/on-top-starter");
+    sts().serve("on-top-starter", &tenant.cloud.url());
+    tenant.cloud.switch(|switches| drop(switches.sts.roles.insert(starter.clone(), Role::default())));
+    let mut spec = tenant.account_spec();
+    spec["credentials"] = json!({
+        "oidc": {
+            "roleArn": role_arn(&tenant), "oidcProviderArn": provider_arn(), "serviceAccountRef": { "name": "dijob" },
+        },
+        "assumeRole": { "roleArn": starter, "sessionName": "on-top" },
+    });
+    tenant.put_account("default", &spec).await;
+    tenant.until_ready("job").await;
+    let ledger = tenant.cloud.ledger();
+    let caller = ledger.starts(1).last().unwrap().caller.clone().unwrap();
+    assert_eq!(caller, format!("acs:ram::{ACCOUNT}:assumed-role/on-top-starter/on-top"));
     end(tenant).await;
 }
 

@@ -7,24 +7,17 @@
 //! 2. A key's version names the source that it comes from, and stays as it is when the same source gives the next key.
 //! 3. Calls of STS draw on no quota of `DataWorks`.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
 
 use super::error::Error;
-use super::execute::count_call;
-use super::lent::{Asking, Failure, Lent, LentView, Loan};
-use super::memory::Memory;
+use super::lenders::{Base, Lenders};
+use super::lent::{Failure, Lent, LentView};
 use super::objects::key_of;
 use super::queue::ObjectKey;
 use super::secrets::{SecretView, Secrets};
-use crate::api::{AssumeRole, DataWorksAccount};
+use crate::api::{AssumeRole, Credentials as Spec, DataWorksAccount, Oidc, SESSION_NAME};
 use crate::clock::Clock;
-use crate::dataworks::{
-    AccessKey, AssumedRole, Client as Cloud, Endpoint, Error as CloudError, ErrorKind, Operation, Reply, Role, Stamp,
-};
+use crate::dataworks::{AccessKey, Client as Cloud, Endpoint, Error as CloudError, ErrorKind, Role};
 use crate::telemetry::Metrics;
 
 /// What flags say of credentials.
@@ -62,26 +55,24 @@ pub struct AccountKey {
 pub struct Credentials {
     secrets: Secrets,
     lent: Lent,
-    sts: Sts,
+    lenders: Lenders,
     settings: CredentialSettings,
 }
 
-/// What asks STS.
-#[derive(Clone)]
-struct Sts {
-    cloud: Cloud,
-    clock: Clock,
-    metrics: Metrics,
-    /// The clocks of its hosts.
-    clocks: Arc<Memory>,
+/// What an account's key comes from.
+enum Source {
+    /// This, with a version that changes with it, and the name of its field.
+    Base(Base, String, &'static str),
+    /// It is missing; says what.
+    Missing(String),
 }
 
 impl Credentials {
     /// None at hand.
     #[must_use]
     pub fn new(client: Client, cloud: Cloud, clock: Clock, metrics: Metrics, settings: CredentialSettings) -> Self {
-        let sts = Sts { cloud, clock: clock.clone(), metrics, clocks: Arc::default() };
-        Self { secrets: Secrets::new(client, clock.clone()), lent: Lent::new(clock), sts, settings }
+        let lenders = Lenders::new(client.clone(), cloud, clock.clone(), metrics);
+        Self { secrets: Secrets::new(client, clock.clone()), lent: Lent::new(clock), lenders, settings }
     }
 
     /// The key for calls of `account` to `endpoint`.
@@ -90,41 +81,63 @@ impl Credentials {
     /// The API server could not be asked for the Secret.
     pub async fn key(&self, account: &DataWorksAccount, endpoint: &Endpoint) -> Result<KeyView, Error> {
         let (name, spec) = (key_of(account), &account.spec.credentials);
-        let (key, version) = match self.secrets.key(&name.namespace, &spec.secret_ref).await? {
-            SecretView::Ready(key, version) => (key, version),
-            SecretView::Missing(why) => {
+        let (base, version, field) = match self.source(&name.namespace, spec).await? {
+            Source::Base(base, version, field) => (base, version, field),
+            Source::Missing(why) => {
                 self.lent.forget(&name); // no key outlives the Secret that it came from
                 return Ok(KeyView::Missing(why));
             }
         };
-        let Some(role) = &spec.assume_role else {
-            let owner = key.id.clone();
-            return Ok(KeyView::Ready(AccountKey { key, version, owner }));
-        };
-        let Some(host) = self.sts_of(endpoint) else { return Ok(KeyView::Missing(no_sts("assumeRole"))) };
-        let (uid, generation) = (account.uid().unwrap_or_default(), account.metadata.generation.unwrap_or_default());
-        let source = format!("{uid}.{generation}/{version}");
-        let view = self.lent.key(&name, &source, || self.sts.clone().assuming(host, key, role_of(role)));
-        Ok(match view {
-            LentView::Ready(key) => {
-                KeyView::Ready(AccountKey { key, version, owner: account_of(&role.role_arn).to_owned() })
+        let role = spec.assume_role.as_ref();
+        let (key, owner) = match (base, role) {
+            (Base::Key(key), None) => {
+                let owner = key.id.clone();
+                (LentView::Ready(key), owner)
             }
+            (base, role) => {
+                let field = if role.is_some() { "assumeRole" } else { field };
+                let Some(host) = self.sts_of(endpoint) else { return Ok(KeyView::Missing(no_sts(field))) };
+                let (uid, generation) = (account.uid().unwrap_or_default(), account.metadata.generation);
+                let source = format!("{uid}.{}/{version}", generation.unwrap_or_default());
+                let owner = role.map_or_else(|| account_of(&base), |role| account_of_role(&role.role_arn));
+                let ask = || self.lenders.clone().asking(host, base, role.map(role_of));
+                (self.lent.key(&name, &source, ask), owner)
+            }
+        };
+        Ok(match key {
+            LentView::Ready(key) => KeyView::Ready(AccountKey { key, version, owner }),
             LentView::Failed(Failure::Cloud(error)) => KeyView::Refused(error),
             LentView::Failed(Failure::Missing(why)) => KeyView::Missing(why),
             LentView::Pending => KeyView::Pending,
         })
     }
 
+    async fn source(&self, namespace: &str, spec: &Spec) -> Result<Source, Error> {
+        Ok(match (&spec.secret_ref, &spec.oidc) {
+            (Some(secret), None) => match self.secrets.key(namespace, secret).await? {
+                SecretView::Ready(key, version) => Source::Base(Base::Key(key), version, "secretRef"),
+                SecretView::Missing(why) => Source::Missing(why),
+            },
+            (None, Some(oidc)) => Source::Base(oidc_of(namespace, oidc), "oidc".to_owned(), "oidc"),
+            // The schema lets no other one in; the CRD may be older or newer than this operator.
+            (None, None) | (Some(_), Some(_)) => Source::Missing(
+                "credentials needs exactly one of secretRef and oidc (assumeRole may come on top)".to_owned(),
+            ),
+        })
+    }
+
     /// The cloud refused this key of `account`: what it came from is read or asked anew when it is needed next.
     pub fn refused(&self, account: &DataWorksAccount, key_id: &str, error: &CloudError) {
         let name = key_of(account);
-        if matches!(error.kind, ErrorKind::Denied | ErrorKind::Expired) {
-            self.secrets.forget(&name.namespace, &account.spec.credentials.secret_ref.name);
+        if let Some(secret) = &account.spec.credentials.secret_ref
+            && matches!(error.kind, ErrorKind::Denied | ErrorKind::Expired)
+        {
+            self.secrets.forget(&name.namespace, &secret.name);
         }
         let code = error.code.as_deref().unwrap_or_default();
-        if error.kind == ErrorKind::Expired
-            || ["InvalidAccessKeyId", "InvalidSecurityToken"].iter().any(|c| code.starts_with(c))
-        {
+        let is_of_the_key =
+            ["InvalidAccessKeyId", "InvalidSecurityToken"].iter().any(|family| code.starts_with(family));
+        if error.kind == ErrorKind::Expired || is_of_the_key {
             self.lent.expired(&name, key_id);
         }
     }
@@ -149,62 +162,35 @@ impl Credentials {
     }
 }
 
-impl Sts {
-    fn assuming(self, host: Endpoint, key: AccessKey, role: Role) -> Asking {
-        Box::pin(async move { self.assume(&host, &key, &role).await })
-    }
-
-    /// A key for the role; a second question if the first one bore a wrong time.
-    async fn assume(&self, host: &Endpoint, key: &AccessKey, role: &Role) -> Result<Loan, Failure> {
-        let ask = async || self.cloud.assume_role(host, key, &self.stamp(host), role).await;
-        let (mut from, mut reply) = (self.clock.elapsed(), ask().await);
-        if self.learn(host, Operation::AssumeRole, &reply) == Some(ErrorKind::ClockSkew) {
-            (from, reply) = (self.clock.elapsed(), ask().await);
-            self.learn(host, Operation::AssumeRole, &reply);
-        }
-        self.loan(from, reply)
-    }
-
-    fn stamp(&self, host: &Endpoint) -> Stamp {
-        let now = self.clock.now();
-        let time = now.checked_add(self.clocks.offset(host.host())).unwrap_or(now);
-        Stamp { nonce: self.clock.nonce(), time }
-    }
-
-    /// What any answer teaches: the host's clock, a count. Gives the kind of its failure.
-    fn learn<T>(&self, host: &Endpoint, operation: Operation, reply: &Reply<T>) -> Option<ErrorKind> {
-        if let Some(theirs) = reply.server_time {
-            self.clocks.learn_time(host.host(), theirs, self.clock.now());
-        }
-        let error = reply.result.as_ref().err();
-        if let Some(error) = error {
-            tracing::warn!(%error, "STS gave no key");
-        }
-        count_call(&self.metrics, operation, error);
-        error.map(|error| error.kind)
-    }
-
-    /// The life of a key is measured on the cloud's clock, and counted from when it was asked for.
-    fn loan(&self, from: Duration, reply: Reply<AssumedRole>) -> Result<Loan, Failure> {
-        let now: Timestamp = reply.server_time.unwrap_or_else(|| self.clock.now());
-        let AssumedRole { key, expiration } = reply.result.map_err(Failure::Cloud)?;
-        let life = Duration::try_from(expiration.duration_since(now)).unwrap_or_default();
-        Ok(Loan { key, from, until: from + life })
-    }
-}
-
 fn role_of(role: &AssumeRole) -> Role {
     let AssumeRole { role_arn, session_name, external_id } = role;
     Role { arn: role_arn.clone(), session_name: session_name.clone(), external_id: external_id.clone() }
 }
 
-/// `acs:ram::<account>:role/<name>`; STS has taken it.
-fn account_of(role_arn: &str) -> &str {
-    role_arn.split(':').nth(3).unwrap_or_default()
+fn oidc_of(namespace: &str, oidc: &Oidc) -> Base {
+    let Oidc { role_arn, oidc_provider_arn, service_account_ref } = oidc;
+    Base::Oidc {
+        namespace: namespace.to_owned(),
+        service_account: service_account_ref.name.clone(),
+        provider_arn: oidc_provider_arn.clone(),
+        role: Role { arn: role_arn.clone(), session_name: SESSION_NAME.to_owned(), external_id: None },
+    }
 }
 
-fn no_sts(what: &str) -> String {
+fn account_of(base: &Base) -> String {
+    match base {
+        Base::Key(key) => key.id.clone(),
+        Base::Oidc { role, .. } => account_of_role(&role.arn),
+    }
+}
+
+/// `acs:ram::<account>:role/<name>`; a key is there only if STS has taken it.
+fn account_of_role(role_arn: &str) -> String {
+    role_arn.split(':').nth(3).unwrap_or_default().to_owned()
+}
+
+fn no_sts(field: &str) -> String {
     format!(
-        "credentials.{what} needs STS, and the host of the endpoint tells no region: set regionId instead of endpoint, or have the operator's flag --sts-endpoint name the URL of STS"
+        "credentials.{field} needs STS, and the host of the endpoint tells no region: set regionId instead of endpoint, or have the operator's flag --sts-endpoint name the URL of STS"
     )
 }

@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod execute;
 mod invalid;
+mod lenders;
 mod lent;
 mod memory;
 mod objects;

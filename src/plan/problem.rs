@@ -130,9 +130,11 @@ impl CloudProblem {
             ErrorKind::Throttled => (Reason::Throttled, "it is sent again in its turn", false),
             ErrorKind::DailyLimit => (Reason::DailyLimitReached, "calls go on after midnight, UTC+8", true),
             ErrorKind::Denied => (Reason::AccessDenied, self.denied_hint(), true),
-            ErrorKind::Expired => {
-                (Reason::CredentialsExpired, "put an AccessKey that has not expired into the Secret", true)
-            }
+            ErrorKind::Expired => (
+                Reason::CredentialsExpired,
+                "put an AccessKey that has not expired into the Secret; a key of a role is renewed by itself",
+                true,
+            ),
             ErrorKind::ClockSkew => {
                 (Reason::ClockSkew, "correct the clock of the node that the operator runs on", true)
             }

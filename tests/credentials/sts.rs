@@ -54,7 +54,7 @@ impl Sts {
         self.tenants.lock().unwrap().insert(name.to_owned(), url.to_owned());
     }
 
-    /// Secrets and tokens that were lent so far, to whomever.
+    /// Secrets and tokens that were lent so far, and tokens that were shown for them.
     pub fn lent(&self) -> Vec<String> {
         self.lent.lock().unwrap().clone()
     }
@@ -75,7 +75,11 @@ async fn pass_on(State((sts, transport)): State<(Arc<Sts>, Arc<HttpTransport>)>,
     let (mut head, body) = request.into_parts();
     let form = to_bytes(body, 1 << 20).await.unwrap().to_vec();
     let path = head.uri.path_and_query().unwrap().as_str().to_owned();
-    let Some(url) = sts.target(&path, std::str::from_utf8(&form).unwrap()) else {
+    let text = std::str::from_utf8(&form).unwrap();
+    if let Some((_, token)) = text.split_once("OIDCToken=") {
+        sts.lent.lock().unwrap().extend(token.split('&').next().map(str::to_owned));
+    }
+    let Some(url) = sts.target(&path, text) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     head.uri = format!("{url}{path}").parse().unwrap();

@@ -123,10 +123,18 @@ pub struct AccountQuota {
 /// Where the access key comes from.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.secretRef), has(self.oidc)].exists_one(x, x)")
+        .message("credentials needs exactly one of secretRef or oidc (assumeRole may come on top)")
+)]
 pub struct Credentials {
     /// secretRef names a Secret in the account's own namespace that holds an access key.
-    pub secret_ref: SecretRef,
-    /// assumeRole names a RAM role that is played with that access key. STS lends the keys that calls are signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// oidc names a RAM role that a ServiceAccount of the account's own namespace may play.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Oidc>,
+    /// assumeRole names a RAM role that is played with what stands beside it. STS lends the keys that calls are signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<AssumeRole>,
 }
@@ -150,8 +158,38 @@ pub struct AssumeRole {
     pub external_id: Option<String>,
 }
 
+/// Under which name roles are played unless another one is given.
+pub const SESSION_NAME: &str = "dijob-operator";
+
 fn session_name() -> String {
-    "dijob-operator".to_owned()
+    SESSION_NAME.to_owned()
+}
+
+/// A RAM role for the bearer of a token.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Oidc {
+    /// roleArn of the role. Its trust policy names the provider and the ServiceAccount.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^acs:ram::[0-9]{1,20}:role/[A-Za-z0-9._-]{1,64}$')")
+        .message("roleArn looks like acs:ram::123456789012:role/name"))]
+    pub role_arn: String,
+    /// oidcProviderArn of the identity provider in RAM that knows this cluster.
+    #[schemars(length(min = 1, max = 192))]
+    #[x_kube(validation = Rule::new("self.matches('^acs:ram::[0-9]{1,20}:oidc-provider/[A-Za-z0-9._-]{1,128}$')")
+        .message("oidcProviderArn looks like acs:ram::123456789012:oidc-provider/name"))]
+    pub oidc_provider_arn: String,
+    /// serviceAccountRef names the ServiceAccount whose token is shown to STS.
+    pub service_account_ref: ServiceAccountRef,
+}
+
+/// A ServiceAccount in the account's own namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountRef {
+    /// name of the ServiceAccount.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
 }
 
 /// A Secret with an access key.

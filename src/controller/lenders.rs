@@ -1,0 +1,173 @@
+//! Who lends keys: STS, asked with a key or with a token of a ServiceAccount.
+//!
+//! **May touch:** STS, and the TokenRequest API of ServiceAccounts in an account's own namespace.
+//!
+//! **Guarantees**
+//! 1. A token is asked for one audience, STS's, and lives for one question.
+//! 2. What is asked here is asked once; who asks again, and when, is said in [`super::lent`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use super::error::{short, whole};
+use super::execute::count_call;
+use super::lent::{Asking, Failure, Loan};
+use super::memory::Memory;
+use crate::api::is_object_name;
+use crate::clock::Clock;
+use crate::dataworks::error::safe_text;
+use crate::dataworks::{
+    AccessKey, AssumedRole, Client as Cloud, Endpoint, ErrorKind, Operation, Reply, Role, Stamp, WebIdentity,
+};
+use crate::telemetry::Metrics;
+
+/// What STS wants to be named in a token.
+const AUDIENCE: &str = "sts.aliyuncs.com";
+/// The life of a token, the least that is common to clusters; STS takes it once.
+const TOKEN_SECONDS: i64 = 3600;
+
+/// What the first key comes from.
+#[derive(Clone, Debug)]
+pub enum Base {
+    /// It is at hand.
+    Key(AccessKey),
+    /// A token of a ServiceAccount of this namespace.
+    Oidc {
+        /// Namespace of the account, and so of the ServiceAccount.
+        namespace: String,
+        /// Its name.
+        service_account: String,
+        /// The identity provider that knows the cluster.
+        provider_arn: String,
+        /// The role that the token may play.
+        role: Role,
+    },
+}
+
+/// What STS is shown.
+enum Proof {
+    Key(AccessKey),
+    Token(WebIdentity),
+}
+
+/// What asks. Cheap to clone.
+#[derive(Clone)]
+pub struct Lenders {
+    client: Client,
+    cloud: Cloud,
+    clock: Clock,
+    metrics: Metrics,
+    /// The clocks of the hosts of STS.
+    clocks: Arc<Memory>,
+}
+
+impl Lenders {
+    /// Nobody was asked yet.
+    #[must_use]
+    pub fn new(client: Client, cloud: Cloud, clock: Clock, metrics: Metrics) -> Self {
+        Self { client, cloud, clock, metrics, clocks: Arc::default() }
+    }
+
+    /// A key from `base`, and with it one for `role` if there is one.
+    pub fn asking(self, host: Endpoint, base: Base, role: Option<Role>) -> Asking {
+        Box::pin(async move {
+            let first = match base {
+                // What is at hand has no end that is known here.
+                Base::Key(key) => Loan { key, from: Duration::ZERO, until: Duration::MAX },
+                Base::Oidc { namespace, service_account, provider_arn, role } => {
+                    let token = self.token(&namespace, &service_account).await?.into();
+                    self.assume(&host, &Proof::Token(WebIdentity { provider_arn, token }), &role).await?
+                }
+            };
+            match role {
+                Some(role) => self.assume(&host, &Proof::Key(first.key), &role).await,
+                None => Ok(first),
+            }
+        })
+    }
+
+    /// A token of a ServiceAccount, for STS.
+    async fn token(&self, namespace: &str, name: &str) -> Result<String, Failure> {
+        if !is_object_name(name) {
+            return Err(Failure::Missing(format!(
+                "no ServiceAccount can have the name \"{}\": correct credentials.oidc.serviceAccountRef.name",
+                safe_text(name)
+            )));
+        }
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: vec![AUDIENCE.to_owned()],
+                expiration_seconds: Some(TOKEN_SECONDS),
+                ..TokenRequestSpec::default()
+            },
+            ..TokenRequest::default()
+        };
+        let told = match whole(api.create_token_request(name, &PostParams::default(), &request)).await {
+            Ok(answer) => return Ok(answer.status.map(|status| status.token).unwrap_or_default()),
+            Err(kube::Error::Api(status)) if status.code == 403 => format!(
+                "the operator may not ask for a token of ServiceAccount \"{name}\": apply the Role and RoleBinding of deploy/oidc with its name to this namespace"
+            ),
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                format!("ServiceAccount \"{name}\" does not exist in this namespace: create it")
+            }
+            Err(error) => {
+                tracing::warn!(namespace, name, error = short(&error), "no token of a ServiceAccount");
+                format!(
+                    "no token of ServiceAccount \"{name}\" can be had from the Kubernetes API; it is asked for again"
+                )
+            }
+        };
+        Err(Failure::Missing(told))
+    }
+
+    /// A key for the role; a second question if the first one bore a wrong time.
+    async fn assume(&self, host: &Endpoint, proof: &Proof, role: &Role) -> Result<Loan, Failure> {
+        let operation = match proof {
+            Proof::Key(_) => Operation::AssumeRole,
+            Proof::Token(_) => Operation::AssumeRoleWithOidc,
+        };
+        let (mut from, mut reply) = (self.clock.elapsed(), self.ask(host, proof, role).await);
+        if self.learn(host, operation, &reply) == Some(ErrorKind::ClockSkew) {
+            (from, reply) = (self.clock.elapsed(), self.ask(host, proof, role).await);
+            self.learn(host, operation, &reply);
+        }
+        // The life of a key is measured on the cloud's clock, and counted from when it was asked for.
+        let now = reply.server_time.unwrap_or_else(|| self.clock.now());
+        let AssumedRole { key, expiration } = reply.result.map_err(Failure::Cloud)?;
+        let life = Duration::try_from(expiration.duration_since(now)).unwrap_or_default();
+        Ok(Loan { key, from, until: from + life })
+    }
+
+    async fn ask(&self, host: &Endpoint, proof: &Proof, role: &Role) -> Reply<AssumedRole> {
+        let stamp = self.stamp(host);
+        match proof {
+            Proof::Key(key) => self.cloud.assume_role(host, key, &stamp, role).await,
+            Proof::Token(identity) => self.cloud.assume_role_with_oidc(host, identity, &stamp, role).await,
+        }
+    }
+
+    fn stamp(&self, host: &Endpoint) -> Stamp {
+        let now = self.clock.now();
+        let time = now.checked_add(self.clocks.offset(host.host())).unwrap_or(now);
+        Stamp { nonce: self.clock.nonce(), time }
+    }
+
+    /// What any answer teaches: the host's clock, a count. Gives the kind of its failure.
+    fn learn<T>(&self, host: &Endpoint, operation: Operation, reply: &Reply<T>) -> Option<ErrorKind> {
+        if let Some(theirs) = reply.server_time {
+            self.clocks.learn_time(host.host(), theirs, self.clock.now());
+        }
+        let error = reply.result.as_ref().err();
+        if let Some(error) = error {
+            tracing::warn!(%error, "STS gave no key");
+        }
+        count_call(&self.metrics, operation, error);
+        error.map(|error| error.kind)
+    }
+}

@@ -4,10 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dijob_operator::api::SESSION_NAME;
 use dijob_operator::clock::Clock;
-use dijob_operator::config::{Config, LogFormat, WRITE_LIMIT};
-use dijob_operator::controller::{self, CredentialSettings, Parts, startup};
-use dijob_operator::dataworks::{Client as Cloud, Endpoint, HostRules, HttpTransport, Timeouts};
+use dijob_operator::config::{Config, LogFormat, OwnIdentity, WRITE_LIMIT};
+use dijob_operator::controller::{self, Base, CredentialSettings, Parts, startup};
+use dijob_operator::dataworks::{
+    AccessKey, Client as Cloud, Endpoint, HostRules, HttpTransport, Role as RamRole, Timeouts,
+};
 use dijob_operator::health::Health;
 use dijob_operator::lease::{self, Role};
 use dijob_operator::plan::observed::Settings;
@@ -127,7 +130,34 @@ fn credentials(config: &Config) -> Result<CredentialSettings, Failure> {
         let endpoint = Endpoint::of_flag(url, config.allow_insecure_endpoints);
         endpoint.map_err(|problem| format!("--sts-endpoint: {problem}"))
     };
-    Ok(CredentialSettings { sts_endpoint: config.sts_endpoint.as_ref().map(endpoint).transpose()? })
+    Ok(CredentialSettings {
+        sts_endpoint: config.sts_endpoint.as_ref().map(endpoint).transpose()?,
+        own_identity_namespaces: config.operator_identity_namespaces.clone(),
+        own_identity: own_identity(config)?,
+    })
+}
+
+fn own_identity(config: &Config) -> Result<Option<Base>, Failure> {
+    Ok(match config.own_identity.clone() {
+        OwnIdentity::None => None,
+        OwnIdentity::Key { id, secret, security_token } => {
+            let key = AccessKey::new(&id, &secret.0, security_token.as_ref().map(|token| token.0.as_str()));
+            Some(Base::Key(key.map_err(|problem| format!("the AccessKey in ALIBABA_CLOUD_ACCESS_KEY_ID: {problem}"))?))
+        }
+        OwnIdentity::TokenFile { path, provider_arn, role_arn, session_name } => {
+            let session_name = session_name.unwrap_or_else(|| SESSION_NAME.to_owned());
+            let role = RamRole { arn: role_arn, session_name, external_id: None };
+            Some(Base::TokenFile { path, provider_arn, role })
+        }
+        OwnIdentity::Machine { role } => Some(Base::Machine { endpoint: metadata(config)?, role }),
+    })
+}
+
+fn metadata(config: &Config) -> Result<Endpoint, Failure> {
+    let Some(url) = &config.metadata_endpoint else { return Ok(Endpoint::of_metadata()) };
+    let endpoint = Endpoint::of_flag(url, config.allow_insecure_endpoints)
+        .map_err(|problem| format!("--metadata-endpoint: {problem}"))?;
+    if endpoint.is_plain() { Ok(endpoint) } else { Err("--metadata-endpoint: it is http on a loopback host".into()) }
 }
 
 fn parts(config: &Config, credentials: CredentialSettings, shared: Shared) -> Result<Parts, Failure> {

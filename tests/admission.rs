@@ -268,12 +268,17 @@ async fn credentials_are_refused_with_a_message_that_says_what_to_do() {
         oidc[name] = value;
         account(json!({ "credentials": { "oidc": oidc } }))
     };
-    let one_source = Some("credentials needs exactly one of secretRef or oidc (assumeRole may come on top)");
+    let one_source =
+        Some("credentials needs exactly one of secretRef, oidc or operatorIdentity (assumeRole may come on top)");
     let no_provider = Some("oidcProviderArn looks like acs:ram::123456789012:oidc-provider/name");
     let no_role = Some("roleArn looks like acs:ram::123456789012:role/name");
     let rows = vec![
         (account(json!({ "credentials": {} })), one_source),
         (account(json!({ "credentials": { "assumeRole": { "roleArn": arn } } })), one_source),
+        (account(json!({ "credentials": { "operatorIdentity": {} } })), None),
+        (account(json!({ "credentials": { "operatorIdentity": {}, "assumeRole": { "roleArn": arn } } })), None),
+        (account(json!({ "credentials": { "operatorIdentity": {}, "oidc": oidc } })), one_source),
+        (account(json!({ "credentials": { "operatorIdentity": true } })), Some("must be of type object")),
         (account(json!({ "credentials": { "secretRef": { "name": "key" }, "oidc": oidc } })), one_source),
         (token("roleArn", json!(arn)), None),
         (token("roleArn", json!("starter")), no_role),

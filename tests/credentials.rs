@@ -19,6 +19,8 @@ mod support {
     pub mod schema;
     pub mod world;
 }
+#[path = "credentials/own.rs"]
+mod own;
 #[path = "credentials/sts.rs"]
 mod sts;
 
@@ -142,7 +144,7 @@ async fn an_sts_that_fails_is_asked_again_and_is_no_matter_of_a_person() {
     tenant.cloud.add_fault(Fault { calls: Some(2), action, job: None, account: None, behaviour });
     tenant.apply("job", &plain(1)).await;
     let job = tenant.until_reason("job", "CloudUnavailable").await;
-    assert!(!is_stalled(&job) && message(&job).contains("STS is asked again"), "{}", message(&job));
+    assert!(!is_stalled(&job) && message(&job).contains("it is asked again"), "{}", message(&job));
     tenant.until_ready("job").await;
     assert_eq!(calls(&tenant, "AssumeRole"), 3);
     end(tenant).await;

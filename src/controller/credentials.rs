@@ -25,6 +25,10 @@ use crate::telemetry::Metrics;
 pub struct CredentialSettings {
     /// Where STS is, for all accounts. Absent: the host of each account's region.
     pub sts_endpoint: Option<Endpoint>,
+    /// Namespaces whose accounts may take the operator's own identity.
+    pub own_identity_namespaces: Vec<String>,
+    /// That identity. Absent: it has none.
+    pub own_identity: Option<Base>,
 }
 
 /// The key of an account.
@@ -95,8 +99,10 @@ impl Credentials {
                 (LentView::Ready(key), owner)
             }
             (base, role) => {
-                let field = if role.is_some() { "assumeRole" } else { field };
-                let Some(host) = self.sts_of(endpoint) else { return Ok(KeyView::Missing(no_sts(field))) };
+                let host = self.sts_of(endpoint);
+                if host.is_none() && (role.is_some() || base.needs_sts()) {
+                    return Ok(KeyView::Missing(no_sts(if role.is_some() { "assumeRole" } else { field })));
+                }
                 let (uid, generation) = (account.uid().unwrap_or_default(), account.metadata.generation);
                 let source = format!("{uid}.{}/{version}", generation.unwrap_or_default());
                 let owner = role.map_or_else(|| account_of(&base), |role| account_of_role(&role.role_arn));
@@ -113,17 +119,34 @@ impl Credentials {
     }
 
     async fn source(&self, namespace: &str, spec: &Spec) -> Result<Source, Error> {
-        Ok(match (&spec.secret_ref, &spec.oidc) {
-            (Some(secret), None) => match self.secrets.key(namespace, secret).await? {
+        Ok(match (&spec.secret_ref, &spec.oidc, &spec.operator_identity) {
+            (Some(secret), None, None) => match self.secrets.key(namespace, secret).await? {
                 SecretView::Ready(key, version) => Source::Base(Base::Key(key), version, "secretRef"),
                 SecretView::Missing(why) => Source::Missing(why),
             },
-            (None, Some(oidc)) => Source::Base(oidc_of(namespace, oidc), "oidc".to_owned(), "oidc"),
+            (None, Some(oidc), None) => Source::Base(oidc_of(namespace, oidc), "oidc".to_owned(), "oidc"),
+            (None, None, Some(_)) => self.own(namespace),
             // The schema lets no other one in; the CRD may be older or newer than this operator.
-            (None, None) | (Some(_), Some(_)) => Source::Missing(
-                "credentials needs exactly one of secretRef and oidc (assumeRole may come on top)".to_owned(),
+            (_, _, _) => Source::Missing(
+                "credentials needs exactly one of secretRef, oidc or operatorIdentity (assumeRole may come on top)"
+                    .to_owned(),
             ),
         })
+    }
+
+    /// The operator's own identity, for the namespaces that may take it.
+    fn own(&self, namespace: &str) -> Source {
+        if !self.settings.own_identity_namespaces.iter().any(|allowed| allowed == namespace) {
+            return Source::Missing(
+                "operatorIdentity is not allowed in this namespace: have the operator's flag --operator-identity-namespaces name it, or set secretRef or oidc instead".to_owned(),
+            );
+        }
+        match &self.settings.own_identity {
+            Some(base) => Source::Base(base.clone(), "operator".to_owned(), "operatorIdentity"),
+            None => Source::Missing(
+                "the operator has no identity of its own: give it an AccessKey or a role, or set secretRef or oidc instead".to_owned(),
+            ),
+        }
     }
 
     /// The cloud refused this key of `account`: what it came from is read or asked anew when it is needed next.
@@ -180,7 +203,9 @@ fn oidc_of(namespace: &str, oidc: &Oidc) -> Base {
 fn account_of(base: &Base) -> String {
     match base {
         Base::Key(key) => key.id.clone(),
-        Base::Oidc { role, .. } => account_of_role(&role.arn),
+        Base::Oidc { role, .. } | Base::TokenFile { role, .. } => account_of_role(&role.arn),
+        // There is one machine. Its keys come and go, and the budget must not go with them.
+        Base::Machine { .. } => "machine".to_owned(),
     }
 }
 

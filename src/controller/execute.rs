@@ -159,6 +159,7 @@ pub(super) fn count_call(metrics: &Metrics, operation: Operation, error: Option<
         Operation::AssumeRole => telemetry::Operation::AssumeRole,
         Operation::AssumeRoleWithOidc => telemetry::Operation::AssumeRoleWithOidc,
         Operation::GetCallerIdentity => telemetry::Operation::GetCallerIdentity,
+        Operation::MachineKey => telemetry::Operation::MachineKey,
     };
     metrics.cloud_call(operation, error.map_or(telemetry::Answer::Ok, label));
 }

@@ -1,11 +1,13 @@
-//! Who lends keys: STS, asked with a key or with a token of a ServiceAccount.
+//! Who lends keys: STS, asked with a key or with a token of a ServiceAccount or of a file; the machine's metadata service.
 //!
-//! **May touch:** STS, and the TokenRequest API of ServiceAccounts in an account's own namespace.
+//! **May touch:** STS; the TokenRequest API of ServiceAccounts in an account's own namespace; for the operator's own identity
+//! the file and the metadata service that its environment names.
 //!
 //! **Guarantees**
 //! 1. A token is asked for one audience, STS's, and lives for one question.
 //! 2. What is asked here is asked once; who asks again, and when, is said in [`super::lent`].
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,8 @@ use crate::api::is_object_name;
 use crate::clock::Clock;
 use crate::dataworks::error::safe_text;
 use crate::dataworks::{
-    AccessKey, AssumedRole, Client as Cloud, Endpoint, ErrorKind, Operation, Reply, Role, Stamp, WebIdentity,
+    AccessKey, AssumedRole, Client as Cloud, Endpoint, ErrorKind, MachineProblem, Operation, Reply, Role, Stamp,
+    WebIdentity,
 };
 use crate::telemetry::Metrics;
 
@@ -47,6 +50,33 @@ pub enum Base {
         /// The role that the token may play.
         role: Role,
     },
+    /// A token in a file, the operator's own.
+    TokenFile {
+        /// The file. It is written anew before the token ends.
+        path: PathBuf,
+        /// The identity provider that knows the token.
+        provider_arn: String,
+        /// The role that the token may play.
+        role: Role,
+    },
+    /// The role of the machine that the operator runs on.
+    Machine {
+        /// Its metadata service.
+        endpoint: Endpoint,
+        /// The role's name; absent: the machine is asked.
+        role: Option<String>,
+    },
+}
+
+impl Base {
+    /// Whether STS is asked for its key.
+    #[must_use]
+    pub fn needs_sts(&self) -> bool {
+        match self {
+            Self::Oidc { .. } | Self::TokenFile { .. } => true,
+            Self::Key(_) | Self::Machine { .. } => false,
+        }
+    }
 }
 
 /// What STS is shown.
@@ -74,18 +104,25 @@ impl Lenders {
     }
 
     /// A key from `base`, and with it one for `role` if there is one.
-    pub fn asking(self, host: Endpoint, base: Base, role: Option<Role>) -> Asking {
+    /// `host` is that of STS; without it only what needs none can be had.
+    pub fn asking(self, host: Option<Endpoint>, base: Base, role: Option<Role>) -> Asking {
         Box::pin(async move {
+            let host = host.ok_or_else(|| Failure::Missing("no host of STS is known".to_owned()));
             let first = match base {
                 // What is at hand has no end that is known here.
                 Base::Key(key) => Loan { key, from: Duration::ZERO, until: Duration::MAX },
                 Base::Oidc { namespace, service_account, provider_arn, role } => {
                     let token = self.token(&namespace, &service_account).await?.into();
-                    self.assume(&host, &Proof::Token(WebIdentity { provider_arn, token }), &role).await?
+                    self.assume(&host.clone()?, &Proof::Token(WebIdentity { provider_arn, token }), &role).await?
                 }
+                Base::TokenFile { path, provider_arn, role } => {
+                    let token = token_in(&path)?.into();
+                    self.assume(&host.clone()?, &Proof::Token(WebIdentity { provider_arn, token }), &role).await?
+                }
+                Base::Machine { endpoint, role } => self.machine(&endpoint, role.as_deref()).await?,
             };
             match role {
-                Some(role) => self.assume(&host, &Proof::Key(first.key), &role).await,
+                Some(role) => self.assume(&host?, &Proof::Key(first.key), &role).await,
                 None => Ok(first),
             }
         })
@@ -137,7 +174,32 @@ impl Lenders {
             (from, reply) = (self.clock.elapsed(), self.ask(host, proof, role).await);
             self.learn(host, operation, &reply);
         }
-        // The life of a key is measured on the cloud's clock, and counted from when it was asked for.
+        self.loan(from, reply)
+    }
+
+    /// A key of the role that the machine plays.
+    async fn machine(&self, endpoint: &Endpoint, role: Option<&str>) -> Result<Loan, Failure> {
+        let from = self.clock.elapsed();
+        let problem = match self.cloud.machine_key(endpoint, role).await {
+            Ok(reply) => {
+                self.learn(endpoint, Operation::MachineKey, &reply);
+                return self.loan(from, reply);
+            }
+            Err(problem) => problem,
+        };
+        match problem {
+            MachineProblem::NoRole => Err(Failure::Missing(
+                "the machine that the operator runs on plays no RAM role: attach one to it, or give the operator another identity".to_owned(),
+            )),
+            MachineProblem::Failed(error) => {
+                count_call(&self.metrics, Operation::MachineKey, Some(&error));
+                Err(Failure::Cloud(error))
+            }
+        }
+    }
+
+    /// The life of a key is measured on the cloud's clock, and counted from when it was asked for.
+    fn loan(&self, from: Duration, reply: Reply<AssumedRole>) -> Result<Loan, Failure> {
         let now = reply.server_time.unwrap_or_else(|| self.clock.now());
         let AssumedRole { key, expiration } = reply.result.map_err(Failure::Cloud)?;
         let life = Duration::try_from(expiration.duration_since(now)).unwrap_or_default();
@@ -165,9 +227,19 @@ impl Lenders {
         }
         let error = reply.result.as_ref().err();
         if let Some(error) = error {
-            tracing::warn!(%error, "STS gave no key");
+            tracing::warn!(%error, "no key was lent");
         }
         count_call(&self.metrics, operation, error);
         error.map(|error| error.kind)
     }
+}
+
+fn token_in(path: &Path) -> Result<String, Failure> {
+    let token = std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+    token.map_err(|problem| {
+        Failure::Missing(format!(
+            "the operator cannot read its own token, the file {}: {problem}",
+            safe_text(&path.display().to_string())
+        ))
+    })
 }

@@ -42,6 +42,7 @@ pub use self::credentials::CredentialSettings;
 use self::credentials::Credentials;
 pub use self::error::Error;
 use self::events::Events;
+pub use self::lenders::Base;
 use self::memory::Memory;
 use self::objects::Objects;
 use self::pass::{one, span_of};

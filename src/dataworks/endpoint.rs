@@ -138,6 +138,18 @@ impl Endpoint {
         }
     }
 
+    /// The metadata service of a machine of the cloud: at an address that no other endpoint can have.
+    #[must_use]
+    pub fn of_metadata() -> Self {
+        Self { scheme: Scheme::Http, host: "100.100.100.200".to_owned(), region: None }
+    }
+
+    /// Whether it is plain http, and so loopback or the metadata service.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.scheme == Scheme::Http
+    }
+
     /// The host of STS in the same region and network; absent where no region is known.
     #[must_use]
     pub fn sts(&self) -> Option<Self> {

@@ -26,6 +26,8 @@ pub enum Operation {
     AssumeRoleWithOidc,
     /// `GetCallerIdentity` of STS: whose a key is.
     GetCallerIdentity,
+    /// What a machine's metadata service is asked for the key of its role; the name is ours.
+    MachineKey,
 }
 
 impl Operation {
@@ -38,6 +40,7 @@ impl Operation {
             Self::AssumeRole => "AssumeRole",
             Self::AssumeRoleWithOidc => "AssumeRoleWithOIDC",
             Self::GetCallerIdentity => "GetCallerIdentity",
+            Self::MachineKey => "MachineKey",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The client of the `DataWorks` API, versions 2020-05-18 and 2024-05-18, and of STS: one method per operation.
+//! The client of the `DataWorks` API, versions 2020-05-18 and 2024-05-18, of STS and of a machine's metadata: one method
+//! per operation.
 //!
 //! **May touch:** the network, through a [`Transport`]. It knows no Kubernetes.
 //!
@@ -19,6 +20,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 pub use self::credentials::{AccessKey, KeyPart, KeyProblem};
 pub use self::endpoint::{Endpoint, EndpointProblem, HostRules};
 pub use self::error::{Error, ErrorKind, Operation, Ran};
+pub use self::metadata::MachineProblem;
 pub use self::model::Version;
 use self::model::{Answer, DiJob, StartDiJobAnswer, StartDiJobRequest, look_parameters};
 use self::request::signed;
@@ -29,6 +31,7 @@ pub use self::transport::{HttpTransport, Timeouts, Transport, TransportError};
 pub mod credentials;
 pub mod endpoint;
 pub mod error;
+pub mod metadata;
 pub mod model;
 mod request;
 pub mod sign;

@@ -118,8 +118,9 @@ impl Problem {
 
 impl CloudProblem {
     fn face(&self) -> (Reason, String, bool) {
-        if [Operation::AssumeRole, Operation::AssumeRoleWithOidc].iter().any(|of| self.operation == of.action()) {
-            return self.face_of_sts();
+        let of_a_key = [Operation::AssumeRole, Operation::AssumeRoleWithOidc, Operation::MachineKey];
+        if of_a_key.iter().any(|of| self.operation == of.action()) {
+            return self.face_of_a_key();
         }
         let of_a_look = self.operation == Operation::GetDiJob.action();
         let (reason, hint, warning) = match self.kind {
@@ -151,8 +152,8 @@ impl CloudProblem {
         (reason, format!("{}; {hint}", self.fact()), warning)
     }
 
-    /// Of a temporary key that STS did not lend.
-    fn face_of_sts(&self) -> (Reason, String, bool) {
+    /// Of a temporary key that was not lent.
+    fn face_of_a_key(&self) -> (Reason, String, bool) {
         let (reason, hint, warning) = match self.kind {
             ErrorKind::Denied => (Reason::AccessDenied, self.sts_hint(), true),
             ErrorKind::Invalid | ErrorKind::NotFound => {
@@ -168,7 +169,7 @@ impl CloudProblem {
                 (Reason::CallerUnknown, "the credentials carry no user id: use the key of a RAM user", true)
             }
             ErrorKind::Throttled | ErrorKind::DailyLimit | ErrorKind::NonceUsed | ErrorKind::Server => {
-                (Reason::CloudUnavailable, "STS is asked again with backoff", false)
+                (Reason::CloudUnavailable, "it is asked again with backoff", false)
             }
         };
         (reason, format!("{}; {hint}", self.fact()), warning)

@@ -124,8 +124,8 @@ pub struct AccountQuota {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.secretRef), has(self.oidc)].exists_one(x, x)")
-        .message("credentials needs exactly one of secretRef or oidc (assumeRole may come on top)")
+    validation = Rule::new("[has(self.secretRef), has(self.oidc), has(self.operatorIdentity)].exists_one(x, x)")
+        .message("credentials needs exactly one of secretRef, oidc or operatorIdentity (assumeRole may come on top)")
 )]
 pub struct Credentials {
     /// secretRef names a Secret in the account's own namespace that holds an access key.
@@ -134,6 +134,9 @@ pub struct Credentials {
     /// oidc names a RAM role that a ServiceAccount of the account's own namespace may play.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oidc: Option<Oidc>,
+    /// operatorIdentity: {} takes the operator's own identity, where a flag of the operator names this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_identity: Option<OperatorIdentity>,
     /// assumeRole names a RAM role that is played with what stands beside it. STS lends the keys that calls are signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assume_role: Option<AssumeRole>,
@@ -182,6 +185,10 @@ pub struct Oidc {
     /// serviceAccountRef names the ServiceAccount whose token is shown to STS.
     pub service_account_ref: ServiceAccountRef,
 }
+
+/// The operator's own identity: nothing of it can be said here.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperatorIdentity {}
 
 /// A ServiceAccount in the account's own namespace.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ mod record;
 
 pub use account::{
     AccountQuota, AssumeRole, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, Network, Oidc,
-    SESSION_NAME, SecretRef, ServiceAccountRef, Signature,
+    OperatorIdentity, SESSION_NAME, SecretRef, ServiceAccountRef, Signature,
 };
 pub use job::{
     AccountRef, DataIntegrationJob, DataIntegrationJobSpec, FailoverSettings, JobStatus, OnUnknown,

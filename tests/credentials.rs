@@ -165,6 +165,7 @@ async fn a_lent_key_that_expires_early_is_replaced_and_its_start_sent_once() {
     end(tenant).await;
 }
 
+/// Covers: 24p.
 #[tokio::test]
 async fn a_rotated_secret_is_what_the_role_is_played_with_at_once() {
     let tenant = playing("rotated").await;
@@ -307,6 +308,61 @@ async fn a_token_that_a_role_does_not_trust_is_told_with_what_to_name_and_anothe
     let ledger = tenant.cloud.ledger();
     let caller = ledger.starts(1).last().unwrap().caller.clone().unwrap();
     assert_eq!(caller, format!("acs:ram::{ACCOUNT}:assumed-role/on-top-starter/on-top"));
+    end(tenant).await;
+}
+
+/// A namespace with two keys of one main account, each in an account with few calls a day.
+async fn two_keys(name: &str) -> Tenant {
+    let tenant = tenant(name).await;
+    let (id, secret) = (format!("{}-b", tenant.key_id), tenant.another_secret(&format!("canary-{name}-b")));
+    tenant.cloud.add_key(&id, &secret);
+    sts().serve(&format!("{name}-b"), &tenant.cloud.url());
+    let first = tenant.secret();
+    let fields =
+        [("accessKeyId", &tenant.key_id), ("accessKeySecret", &first), ("otherId", &id), ("otherSecret", &secret)];
+    tenant.put_secret(&fields.map(|(field, value)| (field, value.as_bytes()))).await;
+    let mut spec = tenant.account_spec();
+    spec["quota"] = json!({ "callsPerDay": 4 });
+    tenant.put_account("default", &spec).await;
+    spec["credentials"]["secretRef"]["accessKeyIdKey"] = json!("otherId");
+    spec["credentials"]["secretRef"]["accessKeySecretKey"] = json!("otherSecret");
+    tenant.put_account("other", &spec).await;
+    tenant
+}
+
+fn with_the_other_key(id: i64) -> Value {
+    json!({ "diJobId": id, "accountRef": { "name": "other" } })
+}
+
+#[tokio::test]
+async fn two_keys_of_one_main_account_share_its_budget_from_the_first_call() {
+    let tenant = two_keys("shared").await;
+    tenant.apply("one", &plain(1)).await;
+    tenant.until_ready("one").await;
+    tenant.apply("two", &with_the_other_key(2)).await;
+    tenant.until_reason("two", "DailyLimitReached").await;
+    assert_eq!(tenant.cloud.executions(2).len(), 0, "{}", tenant.story("two"));
+    assert_eq!(calls(&tenant, "GetCallerIdentity"), 2, "once for each key");
+    let ledger = tenant.cloud.ledger();
+    let of_dataworks = ledger.entries().iter().filter(|entry| entry.job.is_some()).count();
+    assert!(of_dataworks <= 4, "calls of STS do not count: {of_dataworks}\n{}", tenant.story("two"));
+    end(tenant).await;
+}
+
+#[tokio::test]
+async fn keys_whose_owner_sts_does_not_tell_have_budgets_of_their_own_and_no_start_waits_for_it() {
+    let tenant = two_keys("apart").await;
+    let action = || Some("GetCallerIdentity".to_owned());
+    let fault = |behaviour| Fault { calls: None, action: action(), job: None, account: None, behaviour };
+    tenant.cloud.add_fault(fault(Behaviour { answer: Response::Hang, ..Behaviour::default() }));
+    tenant.apply("one", &plain(1)).await;
+    tenant.until_ready("one").await;
+    tenant.cloud.clear_faults();
+    let answer = Response::Error(Refusal::of("NoPermission"));
+    tenant.cloud.add_fault(fault(Behaviour { answer, ..Behaviour::default() }));
+    tenant.apply("two", &with_the_other_key(2)).await;
+    tenant.until_ready("two").await;
+    assert_eq!((calls(&tenant, "GetCallerIdentity"), tenant.cloud.executions(2).len()), (2, 1));
     end(tenant).await;
 }
 

@@ -13,6 +13,7 @@ use super::error::Error;
 use super::lenders::{Base, Lenders};
 use super::lent::{Failure, Lent, LentView};
 use super::objects::key_of;
+use super::owners::{Owner, Owners, Subject};
 use super::queue::ObjectKey;
 use super::secrets::{SecretView, Secrets};
 use crate::api::{AssumeRole, Credentials as Spec, DataWorksAccount, Oidc, SESSION_NAME};
@@ -59,6 +60,7 @@ pub struct AccountKey {
 pub struct Credentials {
     secrets: Secrets,
     lent: Lent,
+    owners: Owners,
     lenders: Lenders,
     settings: CredentialSettings,
 }
@@ -76,7 +78,8 @@ impl Credentials {
     #[must_use]
     pub fn new(client: Client, cloud: Cloud, clock: Clock, metrics: Metrics, settings: CredentialSettings) -> Self {
         let lenders = Lenders::new(client.clone(), cloud, clock.clone(), metrics);
-        Self { secrets: Secrets::new(client, clock.clone()), lent: Lent::new(clock), lenders, settings }
+        let (lent, owners) = (Lent::new(clock.clone()), Owners::new(clock.clone()));
+        Self { secrets: Secrets::new(client, clock), lent, owners, lenders, settings }
     }
 
     /// The key for calls of `account` to `endpoint`.
@@ -92,30 +95,56 @@ impl Credentials {
                 return Ok(KeyView::Missing(why));
             }
         };
-        let role = spec.assume_role.as_ref();
-        let (key, owner) = match (base, role) {
-            (Base::Key(key), None) => {
-                let owner = key.id.clone();
-                (LentView::Ready(key), owner)
-            }
-            (base, role) => {
-                let host = self.sts_of(endpoint);
-                if host.is_none() && (role.is_some() || base.needs_sts()) {
-                    return Ok(KeyView::Missing(no_sts(if role.is_some() { "assumeRole" } else { field })));
-                }
-                let (uid, generation) = (account.uid().unwrap_or_default(), account.metadata.generation);
-                let source = format!("{uid}.{}/{version}", generation.unwrap_or_default());
-                let owner = role.map_or_else(|| account_of(&base), |role| account_of_role(&role.role_arn));
-                let ask = || self.lenders.clone().asking(host, base, role.map(role_of));
-                (self.lent.key(&name, &source, ask), owner)
-            }
+        let account_of_role =
+            spec.assume_role.as_ref().map(|role| &role.role_arn).or(base.role_arn()).map(|arn| in_arn(arn));
+        let stand_in = base.stand_in();
+        let key = match self.lent_or_at_hand(account, endpoint, base, &version, field) {
+            LentView::Ready(key) => key,
+            LentView::Failed(Failure::Cloud(error)) => return Ok(KeyView::Refused(error)),
+            LentView::Failed(Failure::Missing(why)) => return Ok(KeyView::Missing(why)),
+            LentView::Pending => return Ok(KeyView::Pending),
         };
-        Ok(match key {
-            LentView::Ready(key) => KeyView::Ready(AccountKey { key, version, owner }),
-            LentView::Failed(Failure::Cloud(error)) => KeyView::Refused(error),
-            LentView::Failed(Failure::Missing(why)) => KeyView::Missing(why),
-            LentView::Pending => KeyView::Pending,
+        let owner = match account_of_role {
+            Some(account) => Owner::Account(account),
+            None => self.owner(&name, &stand_in, &version, endpoint, &key),
+        };
+        Ok(match owner {
+            Owner::Account(owner) => KeyView::Ready(AccountKey { key, version, owner }),
+            Owner::Unknown => KeyView::Ready(AccountKey { key, version, owner: stand_in }),
+            Owner::Pending => KeyView::Pending,
         })
+    }
+
+    fn lent_or_at_hand(
+        &self,
+        account: &DataWorksAccount,
+        endpoint: &Endpoint,
+        base: Base,
+        version: &str,
+        field: &str,
+    ) -> LentView {
+        let (name, role) = (key_of(account), account.spec.credentials.assume_role.as_ref());
+        let base = match (base, role) {
+            (Base::Key(key), None) => {
+                self.lent.forget(&name); // it may have played a role before
+                return LentView::Ready(key);
+            }
+            (base, _) => base,
+        };
+        let host = self.sts_of(endpoint);
+        if host.is_none() && (role.is_some() || base.needs_sts()) {
+            return LentView::Failed(Failure::Missing(no_sts(if role.is_some() { "assumeRole" } else { field })));
+        }
+        let (uid, generation) = (account.uid().unwrap_or_default(), account.metadata.generation);
+        let source = format!("{uid}.{}/{version}", generation.unwrap_or_default());
+        self.lent.key(&name, &source, || self.lenders.clone().asking(host, base, role.map(role_of)))
+    }
+
+    /// Whose a key is that plays no role which would tell it. Without STS nobody is asked.
+    fn owner(&self, account: &ObjectKey, stand_in: &str, version: &str, endpoint: &Endpoint, key: &AccessKey) -> Owner {
+        let Some(host) = self.sts_of(endpoint) else { return Owner::Unknown };
+        let subject = Subject { namespace: account.namespace.clone(), key_id: stand_in.to_owned() };
+        self.owners.owner(&subject, version, account, || Box::pin(self.lenders.clone().owner(host, key.clone())))
     }
 
     async fn source(&self, namespace: &str, spec: &Spec) -> Result<Source, Error> {
@@ -172,12 +201,15 @@ impl Credentials {
 
     /// The accounts whose keys came, or did not come, since the last time.
     pub fn ended(&self) -> Vec<ObjectKey> {
-        self.lent.ended()
+        [self.lent.ended(), self.owners.ended()].concat()
     }
 
     /// Returns when there are some.
     pub async fn changed(&self) {
-        self.lent.changed().await;
+        tokio::select! {
+            () = self.lent.changed() => {}
+            () = self.owners.changed() => {}
+        }
     }
 
     fn sts_of(&self, endpoint: &Endpoint) -> Option<Endpoint> {
@@ -200,17 +232,8 @@ fn oidc_of(namespace: &str, oidc: &Oidc) -> Base {
     }
 }
 
-fn account_of(base: &Base) -> String {
-    match base {
-        Base::Key(key) => key.id.clone(),
-        Base::Oidc { role, .. } | Base::TokenFile { role, .. } => account_of_role(&role.arn),
-        // There is one machine. Its keys come and go, and the budget must not go with them.
-        Base::Machine { .. } => "machine".to_owned(),
-    }
-}
-
-/// `acs:ram::<account>:role/<name>`; a key is there only if STS has taken it.
-fn account_of_role(role_arn: &str) -> String {
+/// The account in `acs:ram::<account>:role/<name>`; a key is there only if STS has taken it.
+fn in_arn(role_arn: &str) -> String {
     role_arn.split(':').nth(3).unwrap_or_default().to_owned()
 }
 
@@ -218,4 +241,13 @@ fn no_sts(field: &str) -> String {
     format!(
         "credentials.{field} needs STS, and the host of the endpoint tells no region: set regionId instead of endpoint, or have the operator's flag --sts-endpoint name the URL of STS"
     )
+}
+
+#[cfg(test)]
+impl Credentials {
+    /// Nobody is asked whose this key is.
+    pub(super) fn without_owner(self, namespace: &str, key_id: &str) -> Self {
+        self.owners.know(namespace, key_id, None);
+        self
+    }
 }

@@ -69,6 +69,26 @@ pub enum Base {
 }
 
 impl Base {
+    /// The role that its key plays by itself, if its name is known.
+    #[must_use]
+    pub fn role_arn(&self) -> Option<&String> {
+        match self {
+            Self::Oidc { role, .. } | Self::TokenFile { role, .. } => Some(&role.arn),
+            Self::Key(_) | Self::Machine { .. } => None,
+        }
+    }
+
+    /// What its calls are counted under as long as nobody tells whose they are. Keys of a machine come and go, and the budget
+    /// must not go with them.
+    #[must_use]
+    pub fn stand_in(&self) -> String {
+        match self {
+            Self::Key(key) => key.id.clone(),
+            Self::Oidc { role, .. } | Self::TokenFile { role, .. } => role.arn.clone(),
+            Self::Machine { .. } => "machine".to_owned(),
+        }
+    }
+
     /// Whether STS is asked for its key.
     #[must_use]
     pub fn needs_sts(&self) -> bool {
@@ -211,6 +231,22 @@ impl Lenders {
         match proof {
             Proof::Key(key) => self.cloud.assume_role(host, key, &stamp, role).await,
             Proof::Token(identity) => self.cloud.assume_role_with_oidc(host, identity, &stamp, role).await,
+        }
+    }
+
+    /// The main account of a key, if STS tells it.
+    pub async fn owner(self, host: Endpoint, key: AccessKey) -> Option<String> {
+        let reply = self.cloud.get_caller_identity(&host, &key, &self.stamp(&host)).await;
+        if let Some(theirs) = reply.server_time {
+            self.clocks.learn_time(host.host(), theirs, self.clock.now());
+        }
+        count_call(&self.metrics, Operation::GetCallerIdentity, reply.result.as_ref().err());
+        match reply.result {
+            Ok(caller) => Some(caller.account_id),
+            Err(error) => {
+                tracing::info!(%error, "STS does not tell whose a key is: its calls are counted apart");
+                None
+            }
         }
     }
 

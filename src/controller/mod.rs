@@ -19,6 +19,7 @@ mod lent;
 mod memory;
 mod objects;
 mod observe;
+mod owners;
 mod pass;
 mod queue;
 mod record;
@@ -386,6 +387,9 @@ mod tests {
     impl Transport for World {
         fn send(&self, request: http::Request<Vec<u8>>) -> Sending<'_> {
             let action = request.headers()["x-acs-action"].to_str().unwrap().to_owned();
+            if action == "GetCallerIdentity" {
+                return Box::pin(async { Err(TransportError::NeverLeft("no STS".to_owned())) });
+            }
             let query = request.uri().query().unwrap().to_owned();
             let committed = self.stored()["status"]["pendingStart"]["nonce"].as_str().map(str::to_owned);
             let is_committed = committed.is_some_and(|nonce| query.contains(&format!("SignatureNonce={nonce}")));
@@ -518,7 +522,8 @@ mod tests {
                     clock.clone(),
                     metrics.clone(),
                     CredentialSettings::default(),
-                ),
+                )
+                .without_owner("team", "canary"),
                 events: Events::new(self.client(), clock.clone(), metrics.clone(), "pod".to_owned()).0,
                 crd: CrdCheck::default(),
                 stop: CancellationToken::new(),

@@ -298,6 +298,7 @@ mod tests {
         }
     }
 
+    /// Covers: 35u.
     #[test]
     fn a_flag_allows_the_host_that_it_names_and_keeps_the_other_rules() {
         for (url, insecure, origin) in [

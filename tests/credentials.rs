@@ -165,6 +165,22 @@ async fn a_lent_key_that_expires_early_is_replaced_and_its_start_sent_once() {
     end(tenant).await;
 }
 
+#[tokio::test]
+async fn a_forced_start_that_meets_an_expired_key_is_sent_once_more_with_a_fresh_one() {
+    let tenant = playing("expired-start").await;
+    trust(&tenant, Role::default());
+    let behaviour = Behaviour::error(Refusal::of("InvalidSecurityToken.Expired"));
+    let action = Some("StartDIJob".to_owned());
+    tenant.cloud.add_fault(Fault { calls: Some(1), action, job: None, account: None, behaviour });
+    tenant.apply("job", &json!({ "diJobId": 1, "forceToRerun": true })).await;
+    tenant.until_ready("job").await;
+    assert_eq!(tenant.cloud.executions(1).len(), 1, "{}", tenant.story("job"));
+    let keys = keys_of_starts(&tenant, 1);
+    assert!(keys.len() == 2 && keys[0] != keys[1], "{keys:?}");
+    assert_eq!(calls(&tenant, "AssumeRole"), 2);
+    end(tenant).await;
+}
+
 /// Covers: 24p.
 #[tokio::test]
 async fn a_rotated_secret_is_what_the_role_is_played_with_at_once() {

@@ -279,3 +279,141 @@ fn token_in(path: &Path) -> Result<String, Failure> {
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use jiff::Timestamp;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dataworks::transport::{Sending, Transport};
+
+    const LENT: &str = r#"{"RequestId":"R-2","Credentials":{"AccessKeyId":"STS.id","AccessKeySecret":"s","SecurityToken":"t","Expiration":"1970-01-01T02:00:00Z"}}"#;
+
+    /// STS with an hour more on its clock; answers in turn, and keeps the signed time of each question.
+    #[derive(Debug, Default)]
+    struct Sts {
+        answers: Mutex<VecDeque<(u16, &'static str)>>,
+        signed: Mutex<Vec<String>>,
+    }
+
+    impl Transport for Sts {
+        fn send(&self, request: http::Request<Vec<u8>>) -> Sending<'_> {
+            let query = request.uri().query().unwrap_or_default();
+            let signed = query.split('&').find_map(|pair| pair.strip_prefix("Timestamp=")).unwrap_or_default();
+            self.signed.lock().unwrap().push(signed.replace("%3A", ":"));
+            let (status, body) = self.answers.lock().unwrap().pop_front().unwrap();
+            let answer = http::Response::builder().status(status).header("date", "Thu, 01 Jan 1970 01:00:00 GMT");
+            Box::pin(async move { Ok(answer.body(body.into()).unwrap()) })
+        }
+    }
+
+    /// What the API server was asked: path and body.
+    type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+    /// It gives a token, or refuses with this code.
+    fn cluster(code: u16) -> (Client, Asked) {
+        let asked = Asked::default();
+        let kept = asked.clone();
+        let serve = move |request: http::Request<Body>| {
+            let kept = kept.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = serde_json::from_slice(&body.collect_bytes().await?)?;
+                kept.lock().unwrap().push((head.uri.path().to_owned(), body));
+                let answer = match code {
+                    200 => json!({
+                        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {},
+                        "spec": { "audiences": ["sts.aliyuncs.com"] },
+                        "status": { "token": "header.claims.signature", "expirationTimestamp": "1970-01-01T01:00:00Z" },
+                    }),
+                    code => {
+                        json!({ "kind": "Status", "status": "Failure", "code": code, "reason": "No", "message": "no" })
+                    }
+                };
+                let answer = http::Response::builder().status(code).body(Body::from(answer.to_string().into_bytes()));
+                Ok::<_, tower::BoxError>(answer?)
+            }
+        };
+        (Client::new(tower::service_fn(serve), "team"), asked)
+    }
+
+    fn lenders(client: Client, sts: &Arc<Sts>) -> Lenders {
+        Lenders::new(client, Cloud::new(sts.clone()), Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new())
+    }
+
+    fn host() -> Option<Endpoint> {
+        Endpoint::of_region("cn-shanghai", false).unwrap().sts()
+    }
+
+    fn role() -> Role {
+        Role { arn: "acs:ram::1:role/a".to_owned(), session_name: "s".to_owned(), external_id: None }
+    }
+
+    fn oidc(name: &str) -> Base {
+        Base::Oidc {
+            namespace: "team".to_owned(),
+            service_account: name.to_owned(),
+            provider_arn: "acs:ram::1:oidc-provider/p".to_owned(),
+            role: role(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_with_a_wrong_time_is_asked_once_more_on_the_clock_of_sts() {
+        let skew = r#"{"RequestId":"R-1","Code":"InvalidTimeStamp.Expired","Message":"late"}"#;
+        let key = || Base::Key(AccessKey::new("id", "secret", None).unwrap());
+        let sts = Arc::new(Sts { answers: Mutex::new([(400, skew), (200, LENT)].into()), ..Sts::default() });
+        let loan = lenders(cluster(200).0, &sts).asking(host(), key(), Some(role())).await.unwrap();
+        assert_eq!(*sts.signed.lock().unwrap(), ["1970-01-01T00:00:00Z", "1970-01-01T01:00:00Z"]);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(loan.until.checked_sub(loan.from), Some(hour), "its life is measured on that clock, too");
+
+        let sts = Arc::new(Sts { answers: Mutex::new([(400, skew), (400, skew)].into()), ..Sts::default() });
+        let failure = lenders(cluster(200).0, &sts).asking(host(), key(), Some(role())).await.unwrap_err();
+        assert!(matches!(failure, Failure::Cloud(error) if error.kind == ErrorKind::ClockSkew));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_asked_for_the_one_audience_in_the_account_s_own_namespace() {
+        let sts = Arc::new(Sts { answers: Mutex::new([(200, LENT)].into()), ..Sts::default() });
+        let (client, asked) = cluster(200);
+        assert_eq!(lenders(client, &sts).asking(host(), oidc("dijob"), None).await.unwrap().key.id, "STS.id");
+        let asked = asked.lock().unwrap().remove(0);
+        assert_eq!(asked.0, "/api/v1/namespaces/team/serviceaccounts/dijob/token");
+        assert_eq!(asked.1["spec"], json!({ "audiences": ["sts.aliyuncs.com"], "expirationSeconds": 3600 }));
+    }
+
+    async fn missing(code: u16, name: &str) -> (String, usize) {
+        let (client, asked) = cluster(code);
+        match lenders(client, &Arc::default()).asking(host(), oidc(name), None).await {
+            Err(Failure::Missing(why)) => (why, asked.lock().unwrap().len()),
+            other => (format!("{other:?}"), 0),
+        }
+    }
+
+    /// Covers: 38u.
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_no_service_account_can_have_is_told_and_not_asked_for() {
+        for name in ["../../other/serviceaccounts/dijob", "..", "two words", "dijob/token?x"] {
+            let (why, asked) = missing(200, name).await;
+            assert!(why.starts_with("no ServiceAccount can have the name ") && asked == 0, "{why}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_not_to_be_had_is_told_with_what_to_do() {
+        for (code, part) in
+            [(403, "apply the Role and RoleBinding of deploy/oidc"), (404, "create it"), (500, "asked for again")]
+        {
+            let (why, asked) = missing(code, "dijob").await;
+            assert!(why.contains("\"dijob\"") && why.contains(part) && asked == 1, "{code}: {why}");
+        }
+    }
+}

@@ -52,7 +52,7 @@ pub struct AccountKey {
     pub key: AccessKey,
     /// Changes with its source, not with a mere renewal.
     pub version: String,
-    /// Whose quota its calls draw on: the id of the cloud account, or of the key where that is not known.
+    /// Whose quota its calls draw on: the cloud account, or the key where that is not known.
     pub owner: String,
 }
 
@@ -109,8 +109,9 @@ impl Credentials {
             None => self.owner(&name, &stand_in, &version, endpoint, &key),
         };
         Ok(match owner {
-            Owner::Account(owner) => KeyView::Ready(AccountKey { key, version, owner }),
-            Owner::Unknown => KeyView::Ready(AccountKey { key, version, owner: stand_in }),
+            // Told apart: anybody may write the number of another's account into a Secret as if it were a key's id.
+            Owner::Account(id) => KeyView::Ready(AccountKey { key, version, owner: format!("account {id}") }),
+            Owner::Unknown => KeyView::Ready(AccountKey { key, version, owner: format!("key {stand_in}") }),
             Owner::Pending => KeyView::Pending,
         })
     }
@@ -249,5 +250,91 @@ impl Credentials {
     pub(super) fn without_owner(self, namespace: &str, key_id: &str) -> Self {
         self.owners.know(namespace, key_id, None);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dataworks::HostRules;
+    use crate::dataworks::transport::{Sending, Transport, TransportError};
+
+    /// Neither the cloud nor the API server may be asked.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Transport for Nobody {
+        fn send(&self, _: http::Request<Vec<u8>>) -> Sending<'_> {
+            Box::pin(async { Err(TransportError::NeverLeft("asked".to_owned())) })
+        }
+    }
+
+    fn credentials(namespaces: &[&str], own_identity: Option<Base>) -> Credentials {
+        let asked = |_| async { Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("asked")) };
+        let own_identity_namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+        let settings = CredentialSettings { own_identity_namespaces, own_identity, ..CredentialSettings::default() };
+        let clock = Clock::seeded(Timestamp::UNIX_EPOCH, 1);
+        let client = Client::new(tower::service_fn(asked), "team");
+        Credentials::new(client, Cloud::new(Arc::new(Nobody)), clock, Metrics::new(), settings)
+    }
+
+    async fn key(credentials: &Credentials, spec: Value) -> String {
+        let account = serde_json::from_value(json!({
+            "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount", "metadata": { "namespace": "team", "name": "main" },
+            "spec": { "endpoint": "http://127.0.0.1:1", "edition": "Basic", "credentials": spec },
+        }));
+        let rules = HostRules { allow_insecure_endpoints: true, ..HostRules::default() };
+        let endpoint = Endpoint::parse("http://127.0.0.1:1", &rules).unwrap();
+        match credentials.key(&account.unwrap(), &endpoint).await.unwrap() {
+            KeyView::Ready(AccountKey { owner, version, .. }) => format!("{owner}, version {version}"),
+            KeyView::Missing(why) => why,
+            KeyView::Refused(_) | KeyView::Pending => String::new(),
+        }
+    }
+
+    fn own() -> Base {
+        Base::Key(AccessKey::new("LTAI", "secret", None).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_operator_s_identity_is_for_named_namespaces_alone() {
+        let wish = || json!({ "operatorIdentity": {} });
+        for refused in [&[][..], &["tea"], &["teams", ""]] {
+            let told = key(&credentials(refused, Some(own())), wish()).await;
+            assert!(told.starts_with("operatorIdentity is not allowed in this namespace"), "{refused:?}: {told}");
+        }
+        assert_eq!(key(&credentials(&["other", "team"], Some(own())), wish()).await, "key LTAI, version operator");
+        let told = key(&credentials(&["team"], None), wish()).await;
+        assert!(told.starts_with("the operator has no identity of its own"), "{told}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_needs_sts_says_so_where_no_host_of_it_is_known() {
+        let role = json!({ "roleArn": "acs:ram::1:role/a" });
+        let oidc = json!({
+            "roleArn": "acs:ram::1:role/a", "oidcProviderArn": "acs:ram::1:oidc-provider/p", "serviceAccountRef": { "name": "a" },
+        });
+        for (spec, field) in [
+            (json!({ "oidc": oidc }), "credentials.oidc needs STS"),
+            (json!({ "operatorIdentity": {}, "assumeRole": role }), "credentials.assumeRole needs STS"),
+        ] {
+            let told = key(&credentials(&["team"], Some(own())), spec).await;
+            assert!(told.starts_with(field) && told.contains("--sts-endpoint"), "{told}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn none_or_two_sources_are_told() {
+        for spec in [json!({}), json!({ "operatorIdentity": {}, "secretRef": { "name": "key" } })] {
+            let told = key(&credentials(&["team"], Some(own())), spec).await;
+            assert!(told.starts_with("credentials needs exactly one of"), "{told}");
+        }
     }
 }

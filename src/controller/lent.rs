@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
+use tracing::Instrument as _;
 
 use super::queue::ObjectKey;
 use crate::clock::Clock;
@@ -118,6 +119,8 @@ impl Lent {
         if entry.task.is_none() && entry.is_due(now) {
             *asked += 1;
             let asking = self.shared.clone().asked(account.clone(), *asked, ask());
+            let asking =
+                asking.instrument(tracing::info_span!("key", namespace = account.namespace, name = account.name));
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             while tasks.try_join_next().is_some() {}
             entry.task = Some((*asked, tasks.spawn(asking)));
@@ -203,7 +206,7 @@ impl Shared {
             }
             Err(failure) => {
                 entry.failures = entry.failures.saturating_add(1);
-                entry.again = now + delay(entry.failures, self.clock.jitter());
+                entry.again = now + delay(entry.failures, self.clock.jitter()).max(failure.wait());
                 // What was told already stays as it is: each answer has another RequestId.
                 let is_news = entry.failure.as_ref().is_none_or(|before| !before.is_like(&failure));
                 if is_news {
@@ -221,6 +224,14 @@ impl Shared {
 }
 
 impl Failure {
+    /// How long the cloud asks us to wait.
+    fn wait(&self) -> Duration {
+        match self {
+            Self::Cloud(error) => error.wait.unwrap_or_default(),
+            Self::Missing(_) => Duration::ZERO,
+        }
+    }
+
     /// The same to a person, but for the number of the request.
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
@@ -248,19 +259,21 @@ mod tests {
         life: Duration,
         after: Duration,
         fails: bool,
+        wait: Option<Duration>,
         asked: Arc<Mutex<usize>>,
     }
 
     impl Sts {
         fn new(life: Duration) -> Self {
             let lent = Lent::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1));
-            Self { lent, life, after: SECOND, fails: false, asked: Arc::default() }
+            Self { lent, life, after: SECOND, fails: false, wait: None, asked: Arc::default() }
         }
 
         /// The id of the key, `pending`, or why there is none.
         fn key(&self, source: &str) -> String {
             let ask = || -> Asking {
-                let (after, life, fails, asked) = (self.after, self.life, self.fails, self.asked.clone());
+                let (after, life, fails, wait, asked) =
+                    (self.after, self.life, self.fails, self.wait, self.asked.clone());
                 let clock = self.lent.shared.clock.clone();
                 Box::pin(async move {
                     let from = clock.elapsed();
@@ -272,7 +285,7 @@ mod tests {
                     tokio::time::sleep(after).await;
                     if fails {
                         let mut error = CloudError::unanswered(Operation::AssumeRole, false, "no");
-                        error.request_id = Some(format!("R-{number}"));
+                        (error.request_id, error.wait) = (Some(format!("R-{number}")), wait);
                         return Err(Failure::Cloud(error));
                     }
                     let key = AccessKey::new(&format!("STS.{number}"), "secret", Some("token"));
@@ -363,6 +376,21 @@ mod tests {
         pass(SECOND * 2).await;
         assert_eq!(sts.lent.ended().len(), 1, "they are woken: there is a key");
         assert!(sts.key("a").starts_with("STS."));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_that_the_cloud_asks_for_is_kept() {
+        let mut sts = Sts::new(SECOND * 3600);
+        (sts.fails, sts.wait) = (true, Some(SECOND * 600));
+        for _ in 0..118 {
+            sts.key("a");
+            pass(SECOND * 5).await;
+        }
+        assert_eq!(sts.asked(), 1);
+        pass(SECOND * 15).await;
+        sts.key("a");
+        pass(SECOND).await;
+        assert_eq!(sts.asked(), 2);
     }
 
     #[tokio::test(start_paused = true)]

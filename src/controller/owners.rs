@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::queue::ObjectKey;
 use crate::clock::Clock;
@@ -105,7 +106,8 @@ impl Owners {
         if is_new || now.saturating_sub(entry.asked) >= pause {
             (entry.version, entry.asked) = (version.to_owned(), now);
             entry.waiting = is_new.then(BTreeSet::new);
-            let asked = self.shared.clone().asked(subject.clone(), ask());
+            let span = tracing::info_span!("owner", namespace = account.namespace, name = account.name);
+            let asked = self.shared.clone().asked(subject.clone(), ask()).instrument(span);
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             while tasks.try_join_next().is_some() {}
             tasks.spawn(asked);

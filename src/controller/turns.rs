@@ -26,7 +26,7 @@ const LONG_HOLD: SignedDuration = SignedDuration::from_mins(1);
 pub struct BudgetKey {
     /// Region, over all of its networks, or the host of an endpoint that names none.
     pub place: String,
-    /// The id of the cloud account, or of the AccessKey where that is not known.
+    /// The cloud account, or the AccessKey where that is not known, each by its id.
     pub owner: String,
 }
 

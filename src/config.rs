@@ -117,6 +117,34 @@ pub struct Config {
     #[arg(value_parser = host, value_delimiter = ',', hide_env_values = true, verbatim_doc_comment)]
     pub allowed_hosts: Vec<String>,
 
+    /// URL of STS, which lends keys for roles, for all accounts. Default: the STS host of each
+    /// account's region. An account whose endpoint names no region needs it to play a role.
+    #[arg(long, env = "DIJOB_STS_ENDPOINT", value_name = "URL", help_heading = CLOUD)]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), hide_env_values = true, verbatim_doc_comment)]
+    pub sts_endpoint: Option<String>,
+
+    /// Namespaces whose accounts may take the operator's own identity (operatorIdentity), with
+    /// commas between. Default: none. That identity is the first that there is of
+    /// - the AccessKey in ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and
+    ///   perhaps ALIBABA_CLOUD_SECURITY_TOKEN;
+    /// - the role in ALIBABA_CLOUD_ROLE_ARN, for the token in ALIBABA_CLOUD_OIDC_TOKEN_FILE
+    ///   of the provider in ALIBABA_CLOUD_OIDC_PROVIDER_ARN;
+    /// - the role of the ECS instance, unless ALIBABA_CLOUD_ECS_METADATA_DISABLED is true.
+    #[arg(long, env = "DIJOB_OPERATOR_IDENTITY_NAMESPACES", value_name = "NAMES", help_heading = CLOUD)]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), value_delimiter = ',')]
+    #[arg(hide_env_values = true, verbatim_doc_comment)]
+    pub operator_identity_namespaces: Vec<String>,
+
+    /// URL of a metadata service other than that of the ECS instance: http on a loopback host,
+    /// and only with --allow-insecure-endpoints. For tests.
+    #[arg(long, env = "DIJOB_METADATA_ENDPOINT", value_name = "URL", help_heading = CLOUD)]
+    #[arg(value_parser = NonEmptyStringValueParser::new(), hide_env_values = true, verbatim_doc_comment)]
+    pub metadata_endpoint: Option<String>,
+
+    /// The operator's own identity, if a namespace may take it: read from the environment, no flag.
+    #[arg(skip)]
+    pub own_identity: OwnIdentity,
+
     /// Limit for connecting to the API, TLS included.
     #[arg(long, env = "DIJOB_CONNECT_TIMEOUT", value_name = "DURATION", help_heading = CLOUD)]
     #[arg(default_value = "5s", value_parser = duration, hide_env_values = true, verbatim_doc_comment)]
@@ -211,6 +239,10 @@ impl Config {
                 "--settle-time must be longer than --call-timeout, or a start still under way would count as not sent",
             ),
             (self.confirm_timeout > self.settle_time, "--confirm-timeout must be longer than --settle-time"),
+            (
+                self.metadata_endpoint.is_none() || self.allow_insecure_endpoints,
+                "--metadata-endpoint is for tests, and needs --allow-insecure-endpoints",
+            ),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, broken)) => Err(clap::Error::raw(ErrorKind::ValueValidation, format!("{broken}\n"))),
@@ -227,8 +259,71 @@ impl Config {
         };
         self.lease_namespace = self.lease_namespace.or_else(|| told("POD_NAMESPACE")).or_else(of_account);
         self.pod_name = self.pod_name.or_else(|| told("POD_NAME")).or_else(|| told("HOSTNAME"));
+        if !self.operator_identity_namespaces.is_empty() {
+            self.own_identity = own_identity(told);
+        }
         self
     }
+}
+
+/// Who the operator itself is to the cloud.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OwnIdentity {
+    /// Nobody.
+    #[default]
+    None,
+    /// The owner of an AccessKey.
+    Key {
+        /// Its id.
+        id: String,
+        /// Its secret.
+        secret: Hidden,
+        /// The token of a temporary one.
+        security_token: Option<Hidden>,
+    },
+    /// Whoever a token in a file speaks for.
+    TokenFile {
+        /// The file. It is read for each question, since it is written anew before the token ends.
+        path: PathBuf,
+        /// The identity provider.
+        provider_arn: String,
+        /// The role that is played.
+        role_arn: String,
+        /// Under this name; absent: the usual one.
+        session_name: Option<String>,
+    },
+    /// The role of the machine.
+    Machine {
+        /// Its name; absent: the machine is asked.
+        role: Option<String>,
+    },
+}
+
+/// A text that is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
+/// The order is that of the cloud's own tools; files of profiles are not among it. `told` knows no empty variable.
+fn own_identity(told: impl Fn(&'static str) -> Option<String>) -> OwnIdentity {
+    if let (Some(id), Some(secret)) = (told("ALIBABA_CLOUD_ACCESS_KEY_ID"), told("ALIBABA_CLOUD_ACCESS_KEY_SECRET")) {
+        let security_token = told("ALIBABA_CLOUD_SECURITY_TOKEN").map(Hidden);
+        return OwnIdentity::Key { id, secret: Hidden(secret), security_token };
+    }
+    let role = told("ALIBABA_CLOUD_ROLE_ARN");
+    if let (Some(role_arn), Some(provider_arn), Some(path)) =
+        (role, told("ALIBABA_CLOUD_OIDC_PROVIDER_ARN"), told("ALIBABA_CLOUD_OIDC_TOKEN_FILE"))
+    {
+        let session_name = told("ALIBABA_CLOUD_ROLE_SESSION_NAME");
+        return OwnIdentity::TokenFile { path: path.into(), provider_arn, role_arn, session_name };
+    }
+    let disabled = told("ALIBABA_CLOUD_ECS_METADATA_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    if disabled { OwnIdentity::None } else { OwnIdentity::Machine { role: told("ALIBABA_CLOUD_ECS_METADATA") } }
 }
 
 /// A duration as Go writes it.
@@ -285,6 +380,10 @@ mod tests {
             retry_period: seconds(2),
             allow_insecure_endpoints: false,
             allowed_hosts: Vec::new(),
+            sts_endpoint: None,
+            operator_identity_namespaces: Vec::new(),
+            metadata_endpoint: None,
+            own_identity: OwnIdentity::None,
             connect_timeout: seconds(5),
             call_timeout: seconds(15),
             settle_time: seconds(30),
@@ -302,7 +401,7 @@ mod tests {
     fn every_flag_has_its_twin_a_heading_and_help() {
         let command = Config::command();
         let ours: Vec<_> = command.get_arguments().filter(|arg| arg.get_help_heading().is_some()).collect();
-        assert_eq!(ours.len(), 20, "a flag without a heading, or one that this test does not count");
+        assert_eq!(ours.len(), 23, "a flag without a heading, or one that this test does not count");
         for arg in ours {
             let long = arg.get_long().unwrap();
             let twin = format!("DIJOB_{}", long.replace('-', "_").to_uppercase());
@@ -393,6 +492,60 @@ mod tests {
         assert!(parse(&["--max-concurrent-passes=1024"]).is_ok());
         assert!(parse(&["--max-concurrent-passes=0"]).is_err());
         assert!(parse(&["--max-concurrent-passes=1025"]).is_err());
+    }
+
+    #[test]
+    fn a_metadata_endpoint_of_tests_needs_the_flag_for_them() {
+        let flag = "--metadata-endpoint=http://127.0.0.1:1";
+        let refused = parse(&[flag]).unwrap_err();
+        assert!(refused.contains("--metadata-endpoint") && refused.contains("--allow-insecure-endpoints"), "{refused}");
+        assert!(parse(&[flag, "--allow-insecure-endpoints"]).is_ok());
+    }
+
+    #[test]
+    fn the_own_identity_is_the_first_that_is_whole_and_is_read_only_if_a_namespace_may_take_it() {
+        let all = [
+            ("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAI"),
+            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "canary-secret"),
+            ("ALIBABA_CLOUD_SECURITY_TOKEN", "canary-token"),
+            ("ALIBABA_CLOUD_ROLE_ARN", "role"),
+            ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "provider"),
+            ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/token"),
+            ("ALIBABA_CLOUD_ROLE_SESSION_NAME", "session"),
+            ("ALIBABA_CLOUD_ECS_METADATA", "machine"),
+        ];
+        let without = |flags: &[&str], names: &[&str]| {
+            let variable = |name: &str| {
+                let set = all.iter().find(|(known, _)| *known == name && !names.contains(known));
+                set.map(|(_, value)| (*value).to_owned())
+            };
+            parse(flags).unwrap().placed(variable, Path::new("/nonexistent/namespace")).own_identity
+        };
+        let on = ["--operator-identity-namespaces=a,b"];
+        assert_eq!(parse(&on).unwrap().operator_identity_namespaces, ["a", "b"]);
+        let text = |text: &str| text.to_owned();
+        let key = OwnIdentity::Key {
+            id: text("LTAI"),
+            secret: Hidden(text("canary-secret")),
+            security_token: Some(Hidden(text("canary-token"))),
+        };
+        assert_eq!(without(&[], &[]), OwnIdentity::None);
+        assert_eq!(without(&on, &[]), key);
+        assert!(!format!("{key:?}").contains("canary"));
+        let token = OwnIdentity::TokenFile {
+            path: "/token".into(),
+            provider_arn: text("provider"),
+            role_arn: text("role"),
+            session_name: Some(text("session")),
+        };
+        assert_eq!(without(&on, &["ALIBABA_CLOUD_ACCESS_KEY_SECRET"]), token);
+        let machine = OwnIdentity::Machine { role: Some(text("machine")) };
+        assert_eq!(without(&on, &["ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ROLE_ARN"]), machine);
+        for (word, identity) in [("TRUE", OwnIdentity::None), ("false", OwnIdentity::Machine { role: None })] {
+            let disabled = |name: &str| (name == "ALIBABA_CLOUD_ECS_METADATA_DISABLED").then(|| word.to_owned());
+            let config = parse(&on).unwrap().placed(disabled, Path::new("/nonexistent/namespace"));
+            assert_eq!(config.own_identity, identity, "{word}");
+        }
     }
 
     #[test]

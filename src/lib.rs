@@ -43,6 +43,9 @@
 //! A process that finds a `pendingStart` which it did not send in this life takes it for a start that may have run. What
 //! follows from that is the table in [`plan`].
 //!
+//! Keys that the cloud lends are asked for beside the passes: one that needs a key on its way ends without a decision, and its
+//! object is woken when the key has come or is refused.
+//!
 //! Status is the only memory that counts. What a process remembers besides (looks, turns, answers not yet recorded) is
 //! keyed by uid, and losing it costs time, never correctness.
 //!
@@ -77,6 +80,10 @@
 //!   compiler lists the arms. If it must not be repeated: intent, fence, evidence and settle time first.
 //! - **An API operation.** [`dataworks::model`], one method of [`dataworks::Client`], its codes in [`dataworks::error`]; the
 //!   simulator learns it from the cloud's own page, not from here.
+//! - **A credential kind.** [`api::v1alpha1`]: a field, part of the rule "exactly one of", and no namespace in it; an arm in
+//!   `controller::credentials`; who lends its key in `controller::lenders`; a flag, off by default, if it uses the operator's own
+//!   identity; the hint of a refusal in [`plan::problem`]; the simulator answers for it; page, rights, and its secrets among
+//!   those that tests look for.
 //! - **A metric or a flag.** [`telemetry`] or [`config`]; `tests/pages.rs` holds the README to both.
 //!
 //! # Tests

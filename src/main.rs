@@ -4,10 +4,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dijob_operator::api::SESSION_NAME;
 use dijob_operator::clock::Clock;
-use dijob_operator::config::{Config, LogFormat, WRITE_LIMIT};
-use dijob_operator::controller::{self, Parts, startup};
-use dijob_operator::dataworks::{Client as Cloud, HostRules, HttpTransport, Timeouts};
+use dijob_operator::config::{Config, LogFormat, OwnIdentity, WRITE_LIMIT};
+use dijob_operator::controller::{self, Base, CredentialSettings, Parts, startup};
+use dijob_operator::dataworks::{
+    AccessKey, Client as Cloud, Endpoint, HostRules, HttpTransport, Role as RamRole, Timeouts,
+};
 use dijob_operator::health::Health;
 use dijob_operator::lease::{self, Role};
 use dijob_operator::plan::observed::Settings;
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(config)) {
+    match credentials(&config).and_then(|credentials| runtime.block_on(run(config, credentials))) {
         Ok(code) => code,
         Err(problem) => {
             tracing::error!("{problem}");
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> Result<ExitCode, Failure> {
+async fn run(config: Config, credentials: CredentialSettings) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
     let (health, metrics) = (Health::new(clock.clone()), Metrics::new());
     let encoded = metrics.clone();
@@ -93,7 +96,8 @@ async fn run(config: Config) -> Result<ExitCode, Failure> {
     };
     let watched = tokio::spawn(watch_role(role.clone(), metrics.clone()));
 
-    let parts = parts(&config, Shared { clock, health, metrics, client, role: role.clone(), identity })?;
+    let shared = Shared { clock, health, metrics, client, role: role.clone(), identity };
+    let parts = parts(&config, credentials, shared)?;
     let lost = until_lost(role.clone());
     tokio::select! {
         () = controller::run(parts, stop.clone()) => {}
@@ -120,7 +124,43 @@ struct Shared {
     identity: String,
 }
 
-fn parts(config: &Config, shared: Shared) -> Result<Parts, Failure> {
+/// What flags say of credentials; only here it is known what an endpoint is.
+fn credentials(config: &Config) -> Result<CredentialSettings, Failure> {
+    let endpoint = |url: &String| {
+        let endpoint = Endpoint::of_flag(url, config.allow_insecure_endpoints);
+        endpoint.map_err(|problem| format!("--sts-endpoint: {problem}"))
+    };
+    Ok(CredentialSettings {
+        sts_endpoint: config.sts_endpoint.as_ref().map(endpoint).transpose()?,
+        own_identity_namespaces: config.operator_identity_namespaces.clone(),
+        own_identity: own_identity(config)?,
+    })
+}
+
+fn own_identity(config: &Config) -> Result<Option<Base>, Failure> {
+    Ok(match config.own_identity.clone() {
+        OwnIdentity::None => None,
+        OwnIdentity::Key { id, secret, security_token } => {
+            let key = AccessKey::new(&id, &secret.0, security_token.as_ref().map(|token| token.0.as_str()));
+            Some(Base::Key(key.map_err(|problem| format!("the AccessKey in ALIBABA_CLOUD_ACCESS_KEY_ID: {problem}"))?))
+        }
+        OwnIdentity::TokenFile { path, provider_arn, role_arn, session_name } => {
+            let session_name = session_name.unwrap_or_else(|| SESSION_NAME.to_owned());
+            let role = RamRole { arn: role_arn, session_name, external_id: None };
+            Some(Base::TokenFile { path, provider_arn, role })
+        }
+        OwnIdentity::Machine { role } => Some(Base::Machine { endpoint: metadata(config)?, role }),
+    })
+}
+
+fn metadata(config: &Config) -> Result<Endpoint, Failure> {
+    let Some(url) = &config.metadata_endpoint else { return Ok(Endpoint::of_metadata()) };
+    let endpoint = Endpoint::of_flag(url, config.allow_insecure_endpoints)
+        .map_err(|problem| format!("--metadata-endpoint: {problem}"))?;
+    if endpoint.is_plain() { Ok(endpoint) } else { Err("--metadata-endpoint: it is http on a loopback host".into()) }
+}
+
+fn parts(config: &Config, credentials: CredentialSettings, shared: Shared) -> Result<Parts, Failure> {
     let Shared { clock, health, metrics, client, role, identity } = shared;
     let timeouts = Timeouts { connect: config.connect_timeout, write: WRITE_LIMIT, total: config.call_timeout };
     let transport = HttpTransport::new(clock.clone(), timeouts)?;
@@ -135,6 +175,7 @@ fn parts(config: &Config, shared: Shared) -> Result<Parts, Failure> {
             allow_insecure_endpoints: config.allow_insecure_endpoints,
             allowed_hosts: config.allowed_hosts.clone(),
         },
+        credentials,
         settings: Settings { settle: config.settle_time, confirm: config.confirm_timeout, grace: config.missing_grace },
         time_to_send: config.connect_timeout + WRITE_LIMIT,
         passes: usize::from(config.max_concurrent_passes),

@@ -82,6 +82,14 @@ label! {
         StartDiJob = "start_di_job",
         /// `GetDIJob`.
         GetDiJob = "get_di_job",
+        /// `AssumeRole` of STS.
+        AssumeRole = "assume_role",
+        /// `AssumeRoleWithOIDC` of STS.
+        AssumeRoleWithOidc = "assume_role_with_oidc",
+        /// `GetCallerIdentity` of STS.
+        GetCallerIdentity = "get_caller_identity",
+        /// A key of the machine's role, of its metadata service.
+        MachineKey = "machine_key",
     }
 }
 
@@ -434,8 +442,8 @@ mod tests {
     fn every_series_is_there_from_the_start_and_at_zero() {
         let text = Metrics::new().encode().unwrap();
         let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // build; calls 2 * 12; starts 3 * 5; permits 2 * 2; turns; passes 3; writes 2 * 3; events 2; watch 2; unparsable 2; leader
-        assert_eq!(series.len(), 1 + 24 + 15 + 4 + 1 + 3 + 6 + 2 + 2 + 2 + 1, "{text}");
+        // build; calls 6 * 12; starts 3 * 5; permits 2 * 2; turns; passes 3; writes 2 * 3; events 2; watch 2; unparsable 2; leader
+        assert_eq!(series.len(), 1 + 72 + 15 + 4 + 1 + 3 + 6 + 2 + 2 + 2 + 1, "{text}");
         for line in series.iter().filter(|line| !line.starts_with("dijob_build_info")) {
             assert!(line.starts_with("dijob_") && line.ends_with(" 0"), "{line}");
         }

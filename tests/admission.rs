@@ -232,7 +232,6 @@ async fn an_account_is_refused_with_a_message_that_says_what_to_do() {
         (account(json!({ "signature": "ACS3-HMAC-SHA256" })), None),
         (account(json!({ "signature": "hmac-sha1" })), Some("spec.signature: Unsupported value")),
         (account(json!({ "credentials": null })), Some("spec.credentials: Required value")),
-        (account(json!({ "credentials": {} })), Some("spec.credentials.secretRef: Required value")),
         (secret(json!({})), Some("spec.credentials.secretRef.name: Required value")),
         (secret(json!({ "name": "" })), Some("should be at least 1 chars long")),
         (secret(json!({ "name": word(253), "accessKeyIdKey": word(253), "accessKeySecretKey": word(253) })), None),
@@ -252,6 +251,69 @@ async fn an_account_is_refused_with_a_message_that_says_what_to_do() {
         (secret(json!({ "name": "key", "accessKeySecretKey": "" })), Some("should be at least 1 chars long")),
     ];
     judge("accounts", "DataWorksAccount", rows).await;
+}
+
+#[tokio::test]
+async fn credentials_are_refused_with_a_message_that_says_what_to_do() {
+    let word = |length: usize| "a".repeat(length);
+    let pattern = Some("should match");
+    let role = |role: Value| account(json!({ "credentials": { "secretRef": { "name": "key" }, "assumeRole": role } }));
+    let arn = "acs:ram::1000000000000001:role/starter";
+    let with = |name: &str, value: Value| role(json!({ "roleArn": arn, name: value }));
+    let oidc = json!({
+        "roleArn": arn, "oidcProviderArn": "acs:ram::1:oidc-provider/ack", "serviceAccountRef": { "name": "dijob" },
+    });
+    let token = |name: &str, value: Value| {
+        let mut oidc = oidc.clone();
+        oidc[name] = value;
+        account(json!({ "credentials": { "oidc": oidc } }))
+    };
+    let one_source =
+        Some("credentials needs exactly one of secretRef, oidc or operatorIdentity (assumeRole may come on top)");
+    let no_provider = Some("oidcProviderArn looks like acs:ram::123456789012:oidc-provider/name");
+    let no_role = Some("roleArn looks like acs:ram::123456789012:role/name");
+    let rows = vec![
+        (account(json!({ "credentials": {} })), one_source),
+        (account(json!({ "credentials": { "assumeRole": { "roleArn": arn } } })), one_source),
+        (account(json!({ "credentials": { "operatorIdentity": {} } })), None),
+        (account(json!({ "credentials": { "operatorIdentity": {}, "assumeRole": { "roleArn": arn } } })), None),
+        (account(json!({ "credentials": { "operatorIdentity": {}, "oidc": oidc } })), one_source),
+        (account(json!({ "credentials": { "operatorIdentity": true } })), Some("must be of type object")),
+        (account(json!({ "credentials": { "secretRef": { "name": "key" }, "oidc": oidc } })), one_source),
+        (token("roleArn", json!(arn)), None),
+        (token("roleArn", json!("starter")), no_role),
+        (token("roleArn", json!(null)), Some("spec.credentials.oidc.roleArn: Required value")),
+        (token("oidcProviderArn", json!(null)), Some("spec.credentials.oidc.oidcProviderArn: Required value")),
+        (token("oidcProviderArn", json!(format!("acs:ram::{}:oidc-provider/{}", "1".repeat(20), word(128)))), None),
+        (token("oidcProviderArn", json!(format!("acs:ram::1:oidc-provider/{}", word(129)))), no_provider),
+        (token("oidcProviderArn", json!(arn)), no_provider),
+        (token("oidcProviderArn", json!(format!("acs:ram::1:oidc-provider/{}", word(200)))), Some("Too long")),
+        (token("serviceAccountRef", json!(null)), Some("spec.credentials.oidc.serviceAccountRef: Required value")),
+        (token("serviceAccountRef", json!({ "name": word(253) })), None),
+        (token("serviceAccountRef", json!({ "name": word(254) })), Some("Too long")),
+        (token("serviceAccountRef", json!({ "name": "../other" })), pattern),
+        (token("serviceAccountRef", json!({ "name": "" })), Some("should be at least 1 chars long")),
+        (role(json!({ "roleArn": arn })), None),
+        (role(json!({})), Some("spec.credentials.assumeRole.roleArn: Required value")),
+        (role(json!({ "roleArn": "" })), Some("should be at least 1 chars long")),
+        (role(json!({ "roleArn": "starter" })), no_role),
+        (role(json!({ "roleArn": "acs:ram::me:role/starter" })), no_role),
+        (role(json!({ "roleArn": "acs:ram::1:user/starter" })), no_role),
+        (role(json!({ "roleArn": format!("acs:ram::{}:role/{}", "1".repeat(20), word(64)) })), None),
+        (role(json!({ "roleArn": format!("acs:ram::1:role/{}", word(65)) })), no_role),
+        (role(json!({ "roleArn": format!("acs:ram::1:role/{}", word(200)) })), Some("Too long")),
+        (with("sessionName", json!("a.b@c_d-1")), None),
+        (with("sessionName", json!("a")), Some("should be at least 2 chars long")),
+        (with("sessionName", json!(word(64))), None),
+        (with("sessionName", json!(word(65))), Some("Too long")),
+        (with("sessionName", json!("two words")), pattern),
+        (with("externalId", json!("e=1/2+3,4.5@6:7_8-9")), None),
+        (with("externalId", json!("a")), Some("should be at least 2 chars long")),
+        (with("externalId", json!(word(1224))), None),
+        (with("externalId", json!(word(1225))), Some("Too long")),
+        (with("externalId", json!("two words")), pattern),
+    ];
+    judge("credentials", "DataWorksAccount", rows).await;
 }
 
 #[tokio::test]
@@ -296,6 +358,10 @@ async fn a_fresh_job_has_the_defaults_and_a_status_that_was_never_looked_at() {
     let bare = create(&client, "defaults", "DataWorksAccount", account(json!({}))).await.unwrap();
     let secret = json!({ "accessKeyIdKey": "accessKeyId", "accessKeySecretKey": "accessKeySecret", "name": "key" });
     assert_eq!(bare.data["spec"]["credentials"]["secretRef"], secret);
+    let role = json!({ "roleArn": "acs:ram::1:role/starter" });
+    let spec = account(json!({ "credentials": { "secretRef": { "name": "key" }, "assumeRole": role } }));
+    let playing = create(&client, "defaults", "DataWorksAccount", spec).await.unwrap();
+    assert_eq!(playing.data["spec"]["credentials"]["assumeRole"]["sessionName"], "dijob-operator");
     let how = ["network", "signature"].map(|field| bare.data["spec"][field].clone());
     assert_eq!(how, ["Public", "HMAC-SHA1"]);
 }
@@ -481,6 +547,7 @@ async fn the_operator_s_account_may_do_what_it_needs_and_nothing_else() {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client);
     let rows = [
         (("get", "", "secrets", ""), true),
+        (("create", "", "serviceaccounts", "token"), false),
         (("list", "", "secrets", ""), false),
         (("watch", "", "secrets", ""), false),
         (("patch", "dijob.dev", "dataintegrationjobs", "status"), true),

@@ -69,7 +69,7 @@ fn sorted(mut all: Vec<Value>) -> Vec<Value> {
 
 #[test]
 fn every_kustomization_lists_all_files_beside_it_and_no_other() {
-    for name in ["crds", "deploy/base", "deploy/samples"] {
+    for name in ["crds", "deploy/base", "deploy/oidc", "deploy/samples"] {
         let of = folder(name);
         let beside: BTreeSet<String> = fs::read_dir(&of)
             .unwrap()
@@ -94,7 +94,7 @@ fn round_trip<T: DeserializeOwned + Serialize>(object: &Value) -> Value {
 
 #[test]
 fn every_kubernetes_object_has_only_fields_of_its_kind() {
-    for object in ["deploy/base", "deploy/samples"].into_iter().flat_map(objects) {
+    for object in ["deploy/base", "deploy/oidc", "deploy/samples"].into_iter().flat_map(objects) {
         let kind = format!("{}/{}", object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
         let again = match kind.as_str() {
             "v1/Namespace" => round_trip::<Namespace>(&object),
@@ -185,6 +185,23 @@ fn every_role_is_bound_once_and_to_the_account_of_the_pod_alone() {
         }
     }
     assert_eq!(sorted(bound), sorted(roles));
+}
+
+#[test]
+fn tokens_are_allowed_by_namespace_and_name_alone() {
+    let [role, binding] = <[Value; 2]>::try_from(objects("deploy/oidc")).unwrap();
+    let right = json!({
+        "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["dijob"], "verbs": ["create"],
+    });
+    assert_eq!((&role["kind"], &role["rules"]), (&json!("Role"), &json!([right])));
+    assert_eq!(binding["kind"], "RoleBinding");
+    assert_eq!((&binding["roleRef"]["kind"], &binding["roleRef"]["name"]), (&role["kind"], &role["metadata"]["name"]));
+    let account = object("ServiceAccount", "dijob-operator");
+    let subject = json!({
+        "kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": account["metadata"]["namespace"],
+    });
+    assert_eq!(binding["subjects"], json!([subject]));
+    assert!([role, binding].iter().all(|object| object["metadata"]["namespace"].is_null()), "the user names it");
 }
 
 #[test]

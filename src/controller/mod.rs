@@ -8,14 +8,18 @@
 //! 3. The loop's heartbeat is independent of the API server, of leadership and of the number of objects.
 
 mod crd;
+mod credentials;
 mod ending;
 mod error;
 mod events;
 mod execute;
 mod invalid;
+mod lenders;
+mod lent;
 mod memory;
 mod objects;
 mod observe;
+mod owners;
 mod pass;
 mod queue;
 mod record;
@@ -35,13 +39,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use self::crd::CrdCheck;
+pub use self::credentials::CredentialSettings;
+use self::credentials::Credentials;
 pub use self::error::Error;
 use self::events::Events;
+pub use self::lenders::Base;
 use self::memory::Memory;
 use self::objects::Objects;
 use self::pass::{one, span_of};
 use self::queue::{ObjectKey, Queue};
-use self::secrets::Secrets;
 use self::turns::Turns;
 use self::watch::{Seen, Watches};
 use crate::clock::Clock;
@@ -70,6 +76,8 @@ pub struct Parts {
     pub role: role_watch::Receiver<Role>,
     /// Which endpoints are allowed.
     pub hosts: HostRules,
+    /// Where keys come from.
+    pub credentials: CredentialSettings,
     /// Times that flags set.
     pub settings: Settings,
     /// Longest time until the bytes of a call have left: connecting and writing.
@@ -94,7 +102,7 @@ pub struct Context {
     objects: Objects,
     memory: Memory,
     turns: Turns,
-    secrets: Secrets,
+    credentials: Credentials,
     events: Events,
     crd: CrdCheck,
     stop: CancellationToken,
@@ -102,12 +110,13 @@ pub struct Context {
 
 /// Runs until `stop`, then lets the passes under way end.
 pub async fn run(parts: Parts, stop: CancellationToken) {
-    let Parts { client, cloud, clock, health, metrics, role, hosts, settings, time_to_send, passes, reporter } = parts;
+    let Parts { client, cloud, clock, health, metrics, role, hosts, credentials, .. } = parts;
+    let Parts { settings, time_to_send, passes, reporter, .. } = parts;
     let (events, publisher) = Events::new(client.clone(), clock.clone(), metrics.clone(), reporter);
     let publisher = tokio::spawn(publisher);
     let ctx = Arc::new(Context {
         turns: Turns::new(clock.clone(), metrics.clone(), passes),
-        secrets: Secrets::new(client.clone(), clock.clone()),
+        credentials: Credentials::new(client.clone(), cloud.clone(), clock.clone(), metrics.clone(), credentials),
         memory: Memory::default(),
         objects: Objects::default(),
         crd: CrdCheck::default(),
@@ -180,6 +189,7 @@ impl Controller {
                 }
                 Some(ended) = self.running.join_next() => self.ended(ended),
                 seen = watches.next() => self.seen(seen),
+                () = ctx.credentials.changed() => self.keys_came(),
                 () = ctx.turns.changed.notified() => next_turn = self.turns(),
                 () = tokio::time::sleep_until(wake) => next_turn = self.turns(),
             }
@@ -316,8 +326,18 @@ impl Controller {
         }
     }
 
-    /// A changed account wakes its jobs.
+    /// Keys came, or word that they do not: the jobs that wait for them are woken.
+    fn keys_came(&mut self) {
+        for account in self.ctx.credentials.ended() {
+            self.wake(&account);
+        }
+    }
+
+    /// A changed account wakes its jobs. No key outlives an account that is gone or cannot be read.
     fn wake(&mut self, account: &ObjectKey) {
+        if !matches!(self.ctx.objects.account(&account.namespace, &account.name), Some(Ok(_))) {
+            self.ctx.credentials.forget(account);
+        }
         let now = self.ctx.clock.elapsed();
         for key in self.ctx.objects.jobs_of(account) {
             self.queue.changed(&key, now);
@@ -367,6 +387,9 @@ mod tests {
     impl Transport for World {
         fn send(&self, request: http::Request<Vec<u8>>) -> Sending<'_> {
             let action = request.headers()["x-acs-action"].to_str().unwrap().to_owned();
+            if action == "GetCallerIdentity" {
+                return Box::pin(async { Err(TransportError::NeverLeft("no STS".to_owned())) });
+            }
             let query = request.uri().query().unwrap().to_owned();
             let committed = self.stored()["status"]["pendingStart"]["nonce"].as_str().map(str::to_owned);
             let is_committed = committed.is_some_and(|nonce| query.contains(&format!("SignatureNonce={nonce}")));
@@ -493,7 +516,14 @@ mod tests {
                 objects: Objects::default(),
                 memory: Memory::default(),
                 turns: Turns::new(clock.clone(), metrics.clone(), 8),
-                secrets: Secrets::new(self.client(), clock.clone()),
+                credentials: Credentials::new(
+                    self.client(),
+                    Cloud::new(self.clone()),
+                    clock.clone(),
+                    metrics.clone(),
+                    CredentialSettings::default(),
+                )
+                .without_owner("team", "canary"),
                 events: Events::new(self.client(), clock.clone(), metrics.clone(), "pod".to_owned()).0,
                 crd: CrdCheck::default(),
                 stop: CancellationToken::new(),
@@ -513,6 +543,7 @@ mod tests {
                 metrics: Metrics::new(),
                 role,
                 hosts: HostRules::default(),
+                credentials: CredentialSettings::default(),
                 settings: settings(),
                 time_to_send: Duration::from_secs(6),
                 passes: 8,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use kube::ResourceExt as _;
 
 use super::Context;
+use super::credentials::{AccountKey, KeyView};
 use super::error::Error;
 use super::memory::Facts;
 use super::queue::ObjectKey;
-use super::secrets::KeyView;
 use super::turns::BudgetKey;
 use crate::api::{
     AccountQuota, DataIntegrationJob, DataWorksAccount, DataWorksAccountSpec, DataworksVersion, Edition, JobStatus,
-    Network, RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION, SecretRef, Signature,
+    Network, RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION, Signature,
 };
 use crate::dataworks::{AccessKey, Endpoint, Scheme, Service, Version};
 use crate::lease::Role;
@@ -42,18 +42,22 @@ pub struct Access {
     pub key: AccessKey,
     /// On whose budget.
     pub budget: BudgetKey,
-    /// Where the key came from.
-    pub secret: SecretRef,
+    /// Whose credentials the key came from.
+    pub account: Arc<DataWorksAccount>,
 }
 
-/// Observes one object. `None`: it is not known here (any more), or it cannot be read.
+/// Observes one object. `None`: it is not known here (any more), it cannot be read, or its account's key is being asked for.
 pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, Error> {
     let Some(job) = ctx.objects.job(key) else { return Ok(None) };
     let Some(uid) = job.uid() else { return Ok(None) };
     let account = ctx.objects.account(&key.namespace, &job.spec.account_ref.name);
     let (view, service) = usable(ctx, account.as_ref());
     let (key_view, access) = match (&account, service) {
-        (Some(Ok(account)), Some(service)) => key_of(ctx, key, account, service).await?,
+        (Some(Ok(account)), Some(service)) => match key_of(ctx, account, service).await? {
+            Some(found) => found,
+            None if is_last_word(ctx, &uid) => (Key::Missing("a key is being asked for".to_owned()), None),
+            None => return Ok(None),
+        },
         (_, _) => (Key::Missing(String::new()), None),
     };
     let missing = !matches!((&view, &key_view), (Account::Found { .. }, Key::Ready { .. }));
@@ -182,27 +186,33 @@ fn service(spec: &DataWorksAccountSpec, endpoint: Endpoint) -> Service {
     Service { endpoint, version, scheme }
 }
 
+/// The end of this process is no time to wait for a key: what it alone knows of a start is recorded without one.
+fn is_last_word(ctx: &Context, uid: &str) -> bool {
+    ctx.stop.is_cancelled() && ctx.memory.facts(uid).is_open()
+}
+
+/// `None`: the key is being asked for.
 async fn key_of(
     ctx: &Context,
-    key: &ObjectKey,
-    account: &DataWorksAccount,
+    account: &Arc<DataWorksAccount>,
     service: Service,
-) -> Result<(Key, Option<Access>), Error> {
-    let from = &account.spec.credentials.secret_ref;
-    Ok(match ctx.secrets.key(&key.namespace, from).await? {
-        KeyView::Missing(why) => (Key::Missing(why), None),
-        KeyView::Ready(access_key, version) => {
-            let budget = budget_of(&service, &access_key);
+) -> Result<Option<(Key, Option<Access>)>, Error> {
+    Ok(match ctx.credentials.key(account, &service.endpoint).await? {
+        KeyView::Missing(why) => Some((Key::Missing(why), None)),
+        KeyView::Refused(error) => Some((Key::Refused(error), None)),
+        KeyView::Pending => None,
+        KeyView::Ready(AccountKey { key, version, owner }) => {
+            let budget = budget_of(&service, owner);
             ctx.turns.state(&budget, &account.uid().unwrap_or_default(), limits(account));
-            let id = access_key.id.clone();
-            (Key::Ready { id, version }, Some(Access { service, key: access_key, budget, secret: from.clone() }))
+            let id = key.id.clone();
+            Some((Key::Ready { id, version }, Some(Access { service, key, budget, account: account.clone() })))
         }
     })
 }
 
 /// The cloud counts over all hosts of a region.
-fn budget_of(service: &Service, key: &AccessKey) -> BudgetKey {
-    BudgetKey { place: service.endpoint.identity(), key_id: key.id.clone() }
+fn budget_of(service: &Service, owner: String) -> BudgetKey {
+    BudgetKey { place: service.endpoint.identity(), owner }
 }
 
 /// What the edition allows, lowered or corrected by `quota`. Source: the quota table of the page "Use OpenAPI".
@@ -229,10 +239,9 @@ mod tests {
 
     #[test]
     fn a_region_is_one_budget_over_all_its_hosts() {
-        let key = AccessKey::new("id", "secret", None).unwrap();
         let of = |region, vpc| {
             let endpoint = Endpoint::of_region(region, vpc).unwrap();
-            budget_of(&Service { endpoint, version: Version::V2020, scheme: Scheme::Rpc }, &key)
+            budget_of(&Service { endpoint, version: Version::V2020, scheme: Scheme::Rpc }, "id".to_owned())
         };
         assert_eq!(of("cn-shanghai", false), of("cn-shanghai", true));
         assert_ne!(of("cn-shanghai", false), of("cn-beijing", false));

@@ -18,7 +18,7 @@ const FRESH: Duration = Duration::from_secs(4);
 
 /// What a Secret gave.
 #[derive(Clone, Debug)]
-pub enum KeyView {
+pub enum SecretView {
     /// The access key, and a version that changes with the Secret.
     Ready(AccessKey, String),
     /// Why there is none, and what to do.
@@ -45,9 +45,9 @@ impl Secrets {
     ///
     /// # Errors
     /// The API server could not be asked.
-    pub async fn key(&self, namespace: &str, from: &SecretRef) -> Result<KeyView, Error> {
+    pub async fn key(&self, namespace: &str, from: &SecretRef) -> Result<SecretView, Error> {
         if !is_object_name(&from.name) {
-            return Ok(KeyView::Missing(format!(
+            return Ok(SecretView::Missing(format!(
                 "no Secret can have the name \"{}\": correct credentials.secretRef.name",
                 safe_text(&from.name)
             )));
@@ -61,7 +61,7 @@ impl Secrets {
             match whole(api.get_opt(&from.name)).await {
                 Ok(secret) => *entry = Some((now, secret)),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
-                    return Ok(KeyView::Missing(format!(
+                    return Ok(SecretView::Missing(format!(
                         "the operator may not read Secret \"{}\": bind the ClusterRole dijob-operator-secrets to it in this namespace",
                         from.name
                     )));
@@ -86,10 +86,10 @@ impl Secrets {
     }
 }
 
-fn parse(secret: Option<&Secret>, from: &SecretRef) -> KeyView {
+fn parse(secret: Option<&Secret>, from: &SecretRef) -> SecretView {
     let SecretRef { name, access_key_id_key: id_key, access_key_secret_key: secret_key, security_token_key } = from;
     let Some(secret) = secret else {
-        return KeyView::Missing(format!(
+        return SecretView::Missing(format!(
             "Secret \"{name}\" does not exist in this namespace: create it with the keys {id_key} and {secret_key}"
         ));
     };
@@ -109,8 +109,8 @@ fn parse(secret: Option<&Secret>, from: &SecretRef) -> KeyView {
     };
     let version = secret.metadata.resource_version.clone().unwrap_or_default();
     match key() {
-        Ok(key) => KeyView::Ready(key, version),
-        Err(why) => KeyView::Missing(why),
+        Ok(key) => SecretView::Ready(key, version),
+        Err(why) => SecretView::Missing(why),
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
         for name in ["../../other/secrets/key", "..", "two words", "key?watch=true"] {
             let told = secrets.key("team", &from(name)).await.ok();
             let no_name = |why: &str| why.starts_with("no Secret can have the name ");
-            assert!(matches!(&told, Some(KeyView::Missing(why)) if no_name(why)), "{told:?}");
+            assert!(matches!(&told, Some(SecretView::Missing(why)) if no_name(why)), "{told:?}");
         }
     }
 
@@ -151,13 +151,16 @@ mod tests {
             security_token_key: token.map(str::to_owned),
         };
         let whole = data(&[("id", "STS.a"), ("secret", "b"), ("token", "c")]);
-        let token = |view: &KeyView| match view {
-            KeyView::Ready(key, _) => Some(key.security_token.is_some()),
-            KeyView::Missing(_) => None,
+        let token = |view: &SecretView| match view {
+            SecretView::Ready(key, _) => Some(key.security_token.is_some()),
+            SecretView::Missing(_) => None,
         };
         assert_eq!(token(&parse(Some(&whole), &from(Some("token")))), Some(true));
         assert_eq!(token(&parse(Some(&whole), &from(None))), Some(false), "it is not asked for");
         let told = parse(Some(&data(&[("id", "STS.a"), ("secret", "b")])), &from(Some("token")));
-        assert!(matches!(&told, KeyView::Missing(why) if why == "Secret \"key\" has no key token: add it"), "{told:?}");
+        assert!(
+            matches!(&told, SecretView::Missing(why) if why == "Secret \"key\" has no key token: add it"),
+            "{told:?}"
+        );
     }
 }

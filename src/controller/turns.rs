@@ -19,13 +19,13 @@ const LONG: Duration = Duration::from_secs(5);
 /// A hold that all who wait are told of: a write for each of them is worth it. Its end moves by less while it lasts.
 const LONG_HOLD: SignedDuration = SignedDuration::from_mins(1);
 
-/// Whose calls are counted together: where they count, and the access key.
+/// Whose calls are counted together: where they count, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BudgetKey {
     /// Region, over all of its networks, or the host of an endpoint that names none.
     pub place: String,
-    /// AccessKey ID.
-    pub key_id: String,
+    /// The cloud account, or the AccessKey where that is not known, each by its id.
+    pub owner: String,
 }
 
 /// Permission for one call.
@@ -315,7 +315,7 @@ mod tests {
     }
 
     fn budget(endpoint: &str) -> BudgetKey {
-        BudgetKey { place: endpoint.to_owned(), key_id: "k".to_owned() }
+        BudgetKey { place: endpoint.to_owned(), owner: "k".to_owned() }
     }
 
     fn turns(passes: usize) -> Turns {

@@ -123,6 +123,42 @@ impl Endpoint {
         }
     }
 
+    /// Reads an endpoint that a flag of the operator names: by that its host is allowed. The rest is as in [`Self::parse`].
+    ///
+    /// # Errors
+    /// [`EndpointProblem`] if it is malformed, not https, or loopback without the flag for it.
+    pub fn of_flag(url: &str, allow_insecure_endpoints: bool) -> Result<Self, EndpointProblem> {
+        let mut rules = HostRules { allow_insecure_endpoints, allowed_hosts: Vec::new() };
+        match Self::parse(url, &rules) {
+            Err(EndpointProblem::NotAllowed(name)) => {
+                rules.allowed_hosts.push(name);
+                Self::parse(url, &rules)
+            }
+            parsed => parsed,
+        }
+    }
+
+    /// The metadata service of a machine of the cloud: at an address that no other endpoint can have.
+    #[must_use]
+    pub fn of_metadata() -> Self {
+        Self { scheme: Scheme::Http, host: "100.100.100.200".to_owned(), region: None }
+    }
+
+    /// Whether it is plain http, and so loopback or the metadata service.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.scheme == Scheme::Http
+    }
+
+    /// The host of STS in the same region and network; absent where no region is known.
+    #[must_use]
+    pub fn sts(&self) -> Option<Self> {
+        let region = self.region()?;
+        let service = if self.host.starts_with("dataworks-vpc.") { "sts-vpc" } else { "sts" };
+        let host = format!("{service}.{region}.aliyuncs.com");
+        Some(Self { scheme: Scheme::Https, host, region: Some(region.to_owned()) })
+    }
+
     /// The host, with its port if that is not the scheme's own: the value of the `Host` header.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -242,6 +278,40 @@ mod tests {
             assert_eq!((endpoint.host(), endpoint.region()), (host, Some(region)), "{url}");
             assert_eq!(endpoint.identity(), region);
             assert_eq!(endpoint.origin(), format!("https://{host}"));
+        }
+    }
+
+    #[test]
+    fn sts_is_in_the_region_and_network_of_a_known_host_and_nowhere_else() {
+        let sts = |endpoint: Endpoint| endpoint.sts().map(|sts| sts.origin());
+        let of_region = |vpc| Endpoint::of_region("cn-shanghai", vpc).unwrap();
+        assert_eq!(sts(of_region(false)).as_deref(), Some("https://sts.cn-shanghai.aliyuncs.com"));
+        assert_eq!(sts(of_region(true)).as_deref(), Some("https://sts-vpc.cn-shanghai.aliyuncs.com"));
+        let parse = |url| Endpoint::parse(url, &rules(true, &["gateway.example"])).unwrap();
+        for (url, expected) in [
+            ("https://dataworks-vpc.cn-beijing.aliyuncs.com:8443", Some("https://sts-vpc.cn-beijing.aliyuncs.com")),
+            ("https://dataworks-public.cn-beijing.aliyuncs.com", Some("https://sts.cn-beijing.aliyuncs.com")),
+            ("https://gateway.example", None),
+            ("http://127.0.0.1:8080", None),
+        ] {
+            assert_eq!(sts(parse(url)).as_deref(), expected, "{url}");
+        }
+    }
+
+    /// Covers: 35u.
+    #[test]
+    fn a_flag_allows_the_host_that_it_names_and_keeps_the_other_rules() {
+        for (url, insecure, origin) in [
+            ("https://sts.gateway.example:8443/", false, Ok("https://sts.gateway.example:8443")),
+            ("https://sts.aliyuncs.com", false, Ok("https://sts.aliyuncs.com")),
+            ("http://127.0.0.1:99", true, Ok("http://127.0.0.1:99")),
+            ("http://127.0.0.1:99", false, Err(EndpointProblem::Loopback)),
+            ("http://sts.gateway.example", true, Err(EndpointProblem::NotHttps)),
+            ("https://100.100.100.200", true, Err(EndpointProblem::Address)),
+            ("https://sts.gateway.example/path", false, Err(EndpointProblem::MoreThanAHost)),
+        ] {
+            let endpoint = Endpoint::of_flag(url, insecure).map(|endpoint| endpoint.origin());
+            assert_eq!(endpoint, origin.map(str::to_owned), "{url}");
         }
     }
 

@@ -20,6 +20,14 @@ pub enum Operation {
     StartDiJob,
     /// `GetDIJob`: a read.
     GetDiJob,
+    /// `AssumeRole` of STS: a temporary key for a role.
+    AssumeRole,
+    /// `AssumeRoleWithOIDC` of STS: the same, for a token of an identity provider.
+    AssumeRoleWithOidc,
+    /// `GetCallerIdentity` of STS: whose a key is.
+    GetCallerIdentity,
+    /// What a machine's metadata service is asked for the key of its role; the name is ours.
+    MachineKey,
 }
 
 impl Operation {
@@ -29,6 +37,10 @@ impl Operation {
         match self {
             Self::StartDiJob => "StartDIJob",
             Self::GetDiJob => "GetDIJob",
+            Self::AssumeRole => "AssumeRole",
+            Self::AssumeRoleWithOidc => "AssumeRoleWithOIDC",
+            Self::GetCallerIdentity => "GetCallerIdentity",
+            Self::MachineKey => "MachineKey",
         }
     }
 }
@@ -213,11 +225,14 @@ pub fn classify(code: Option<&str>, message: Option<&str>, http_status: u16) -> 
 const JOB_NOT_FOUND: &str = "500130";
 
 fn by_code(code: &str) -> Option<ErrorKind> {
-    const FAMILIES: [(&str, ErrorKind); 11] = [
+    const FAMILIES: [(&str, ErrorKind); 13] = [
         ("Throttling", ErrorKind::Throttled),
         ("Rejected.Throttling", ErrorKind::Throttled),
         ("Forbidden", ErrorKind::Denied),
         ("NoPermission", ErrorKind::Denied),
+        // Of STS: a role, a provider or a token of one that is not there or not trusted.
+        ("EntityNotExist", ErrorKind::Denied),
+        ("AuthenticationFail", ErrorKind::Denied),
         ("InvalidAccessKeyId", ErrorKind::Denied),
         ("InvalidSecurityToken.Expired", ErrorKind::Expired),
         ("InvalidSecurityToken", ErrorKind::Denied),
@@ -371,6 +386,10 @@ mod tests {
             ("Forbidden.RiskControl", "", 403, Denied),
             ("NoPermission", "", 403, Denied),
             ("403030", "", 403, Denied),
+            ("EntityNotExist.Role", "", 404, Denied),
+            ("AuthenticationFail.NoPermission", "", 401, Denied),
+            ("AuthenticationFail.OIDCToken.Expired", "", 401, Denied),
+            ("InvalidParameter.RoleArn", "", 400, Invalid),
             ("MissingScene", "", 400, Invalid),
             ("InvalidParameter", "", 400, Invalid),
             ("Param.Invalid", "", 400, Invalid),

@@ -1,4 +1,5 @@
-//! The client of the `DataWorks` API, versions 2020-05-18 and 2024-05-18: one method per operation.
+//! The client of the `DataWorks` API, versions 2020-05-18 and 2024-05-18, of STS and of a machine's metadata: one method
+//! per operation.
 //!
 //! **May touch:** the network, through a [`Transport`]. It knows no Kubernetes.
 //!
@@ -19,18 +20,22 @@ use jiff::fmt::rfc2822::DateTimeParser;
 pub use self::credentials::{AccessKey, KeyPart, KeyProblem};
 pub use self::endpoint::{Endpoint, EndpointProblem, HostRules};
 pub use self::error::{Error, ErrorKind, Operation, Ran};
+pub use self::metadata::MachineProblem;
 pub use self::model::Version;
 use self::model::{Answer, DiJob, StartDiJobAnswer, StartDiJobRequest, look_parameters};
 use self::request::signed;
 pub use self::sign::Scheme;
+pub use self::sts::{AssumedRole, Caller, Role, WebIdentity};
 pub use self::transport::{HttpTransport, Timeouts, Transport, TransportError};
 
 pub mod credentials;
 pub mod endpoint;
 pub mod error;
+pub mod metadata;
 pub mod model;
 mod request;
 pub mod sign;
+pub mod sts;
 pub mod transport;
 
 /// How the API is spoken to.
@@ -145,7 +150,8 @@ fn judge<T>(
     if status != 200 || answer.says_failure() {
         return Err(Error::refused(operation, status, &answer, wait));
     }
-    read(&answer).ok_or_else(|| Error::unreadable(operation, status, "the answer holds no job", wait))
+    read(&answer)
+        .ok_or_else(|| Error::unreadable(operation, status, "the answer holds nothing of what was asked for", wait))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -8,6 +8,8 @@
 //!    cannot be read is absent.
 //! 3. Text of the cloud is bounded and made safe to print.
 
+use std::fmt;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -186,9 +188,14 @@ impl JobState {
 /// baseline it would hide every later start.
 const LAST_STARTED_TIME: i64 = 4_102_444_799;
 
-/// A body that is a JSON object.
-#[derive(Debug)]
+/// A body that is a JSON object. One of STS holds a key, so nothing of it is printed.
 pub(super) struct Answer(Map<String, Value>);
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
 
 impl Answer {
     /// Absent if the body is anything but a JSON object, or nested deeper than 128 levels.
@@ -218,6 +225,18 @@ impl Answer {
             Value::String(success) => success.eq_ignore_ascii_case("false"),
             Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => false,
         })
+    }
+
+    /// The texts of these names in the object of this name; absent if one is missing.
+    pub(super) fn texts_in<const N: usize>(&self, object: &str, names: [&str; N]) -> Option<[String; N]> {
+        let object = self.0.get(object)?.as_object()?;
+        let texts: Vec<String> = names.into_iter().map_while(|name| text(object, name)).collect();
+        texts.try_into().ok()
+    }
+
+    /// The text of this name.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        text(&self.0, name)
     }
 
     /// The answer of a start.

@@ -124,6 +124,8 @@ pub enum Key {
     },
     /// The Secret or a key in it is missing or malformed; says what.
     Missing(String),
+    /// STS was asked for it, and refused or failed.
+    Refused(Error),
 }
 
 /// A job in the cloud.
@@ -250,7 +252,7 @@ impl Observed {
         };
         let key = match &self.key {
             Key::Ready { version, .. } => version.as_str(),
-            Key::Missing(_) => "",
+            Key::Missing(_) | Key::Refused(_) => "",
         };
         format!("{account}/{key}")
     }

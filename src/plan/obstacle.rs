@@ -75,11 +75,17 @@ pub(super) fn without_account(seen: &Observed, now: Timestamp) -> Plan {
 }
 
 pub(super) fn without_key(seen: &Observed, now: Timestamp) -> Plan {
-    let why = match &seen.key {
-        Key::Missing(why) => why.clone(),
-        Key::Ready { .. } => String::new(),
-    };
-    missing(seen, Problem::CredentialsMissing(why), now)
+    match &seen.key {
+        Key::Missing(why) => missing(seen, Problem::CredentialsMissing(why.clone()), now),
+        Key::Ready { .. } => missing(seen, Problem::CredentialsMissing(String::new()), now),
+        Key::Refused(error) => {
+            // A role is not applied together with what names it, so there is no grace. STS is asked again meanwhile.
+            let problem = Problem::of(error);
+            let stalled = problem.needs_a_person();
+            let again = look_at_secret(seen, Timestamp::MAX, now);
+            until_then(Stance::Blocked { problem, stalled, until: None }, again)
+        }
+    }
 }
 
 /// Git tools apply everything at once, in any order: a person is asked only after a grace.
@@ -96,7 +102,7 @@ fn missing(seen: &Observed, problem: Problem, now: Timestamp) -> Plan {
 fn look_at_secret(seen: &Observed, until: Timestamp, now: Timestamp) -> Timestamp {
     let waiting_since = match (&seen.key, &seen.record.last_error) {
         (Key::Ready { .. }, Some(error)) => error.time.0,
-        (Key::Ready { .. } | Key::Missing(_), _) => seen.missing_since.unwrap_or(now),
+        (Key::Ready { .. } | Key::Missing(_) | Key::Refused(_), _) => seen.missing_since.unwrap_or(now),
     };
     let long = now.duration_since(waiting_since).unsigned_abs() > Duration::from_secs(600);
     until.min(after(now, Duration::from_secs(if long { 30 } else { 5 })))

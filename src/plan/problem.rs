@@ -123,6 +123,10 @@ impl Problem {
 
 impl CloudProblem {
     fn face(&self) -> (Reason, String, bool) {
+        let of_a_key = [Operation::AssumeRole, Operation::AssumeRoleWithOidc, Operation::MachineKey];
+        if of_a_key.iter().any(|of| self.operation == of.action()) {
+            return self.face_of_a_key();
+        }
         let of_a_look = self.operation == Operation::GetDiJob.action();
         let (reason, hint, warning) = match self.kind {
             ErrorKind::Invalid if of_a_look => {
@@ -132,9 +136,11 @@ impl CloudProblem {
             ErrorKind::Throttled => (Reason::Throttled, "it is sent again in its turn", false),
             ErrorKind::DailyLimit => (Reason::DailyLimitReached, "calls go on after midnight, UTC+8", true),
             ErrorKind::Denied => (Reason::AccessDenied, self.denied_hint(), true),
-            ErrorKind::Expired => {
-                (Reason::CredentialsExpired, "put an AccessKey that has not expired into the Secret", true)
-            }
+            ErrorKind::Expired => (
+                Reason::CredentialsExpired,
+                "put an AccessKey that has not expired into the Secret; a key of a role is renewed by itself",
+                true,
+            ),
             ErrorKind::ClockSkew => {
                 (Reason::ClockSkew, "correct the clock of the node that the operator runs on", true)
             }
@@ -149,6 +155,47 @@ impl CloudProblem {
             ErrorKind::Server => (Reason::CloudUnavailable, "it is tried again with backoff", false),
         };
         (reason, format!("{}; {hint}", self.fact()), warning)
+    }
+
+    /// Of a temporary key that was not lent.
+    fn face_of_a_key(&self) -> (Reason, String, bool) {
+        let (reason, hint, warning) = match self.kind {
+            ErrorKind::Denied => (Reason::AccessDenied, self.sts_hint(), true),
+            ErrorKind::Invalid | ErrorKind::NotFound => {
+                (Reason::AccessDenied, "correct what the account's credentials say of the role", true)
+            }
+            ErrorKind::Expired => {
+                (Reason::CredentialsExpired, "put an AccessKey that has not expired into the Secret", true)
+            }
+            ErrorKind::ClockSkew => {
+                (Reason::ClockSkew, "correct the clock of the node that the operator runs on", true)
+            }
+            ErrorKind::CallerUnknown => {
+                (Reason::CallerUnknown, "the credentials carry no user id: use the key of a RAM user", true)
+            }
+            ErrorKind::Throttled | ErrorKind::DailyLimit | ErrorKind::NonceUsed | ErrorKind::Server => {
+                (Reason::CloudUnavailable, "it is asked again with backoff", false)
+            }
+        };
+        (reason, format!("{}; {hint}", self.fact()), warning)
+    }
+
+    fn sts_hint(&self) -> &'static str {
+        match self.code.as_deref().unwrap_or_default() {
+            code if code.starts_with("EntityNotExist") => {
+                "there is no such role: correct roleArn in the account's credentials, or create the role"
+            }
+            code if code.contains("AudienceNotMatch") => {
+                "let the OIDC provider in RAM list the audience (client ID) sts.aliyuncs.com"
+            }
+            code if code.starts_with("AuthenticationFail") => {
+                "let the role's trust policy name the OIDC provider and the ServiceAccount, with the audience sts.aliyuncs.com, and check oidcProviderArn"
+            }
+            code if code.starts_with("InvalidAccessKeyId") || code.contains("Signature") => self.denied_hint(),
+            _ => {
+                "let the key's RAM user call sts:AssumeRole, and the role's trust policy name its cloud account (and externalId, if it asks for one)"
+            }
+        }
     }
 
     /// Operation, code, message and RequestId.

@@ -54,6 +54,42 @@ fn suspend_has_no_companion_and_with_nothing_due_leaves_ready_as_it_is() {
 }
 
 #[test]
+fn a_key_that_sts_does_not_lend_is_told_by_what_sts_says_and_without_grace() {
+    let rows = [
+        (ErrorKind::Denied, "EntityNotExist.Role", Reason::AccessDenied, "correct roleArn"),
+        (ErrorKind::Denied, "NoPermission", Reason::AccessDenied, "trust policy"),
+        (ErrorKind::Denied, "AuthenticationFail.NoPermission", Reason::AccessDenied, "the ServiceAccount"),
+        (ErrorKind::Denied, "AuthenticationFail.OIDCToken.AudienceNotMatch", Reason::AccessDenied, "(client ID)"),
+        (ErrorKind::Denied, "InvalidAccessKeyId.NotFound", Reason::AccessDenied, "correct the Secret"),
+        (ErrorKind::Denied, "SignatureDoesNotMatch", Reason::AccessDenied, "does not fit its ID"),
+        (ErrorKind::Invalid, "InvalidParameter.RoleArn", Reason::AccessDenied, "what the account's credentials say"),
+        (ErrorKind::NotFound, "500130", Reason::AccessDenied, "what the account's credentials say"),
+        (ErrorKind::Expired, "InvalidSecurityToken.Expired", Reason::CredentialsExpired, "into the Secret"),
+        (ErrorKind::ClockSkew, "InvalidTimeStamp.Expired", Reason::ClockSkew, "clock"),
+        (ErrorKind::CallerUnknown, "InternalError.UserId.Missing", Reason::CallerUnknown, "RAM user"),
+        (ErrorKind::Throttled, "Throttling", Reason::CloudUnavailable, "asked again"),
+        (ErrorKind::DailyLimit, "Throttling", Reason::CloudUnavailable, "asked again"),
+        (ErrorKind::NonceUsed, "SignatureNonceUsed", Reason::CloudUnavailable, "asked again"),
+        (ErrorKind::Server, "InternalError", Reason::CloudUnavailable, "asked again"),
+    ];
+    for (operation, (kind, code, reason, hint)) in
+        [Operation::AssumeRole, Operation::AssumeRoleWithOidc].into_iter().flat_map(|o| rows.map(|row| (o, row)))
+    {
+        let error = refused(operation, kind, code, 400);
+        let passes = reason == Reason::CloudUnavailable;
+        let seen = at_rest().with(|o| (o.key, o.missing_since) = (Key::Refused(error.clone()), Some(ago(1))));
+        let plan = decide(&seen, now());
+        assert_eq!((plan.action, plan.wait), (Action::Nothing, Wait::Until(hence(5))), "{code}");
+        let said = says(&seen);
+        assert_eq!(ready(&said), (ConditionStatus::False, reason), "{code}");
+        let companion = if passes { "Reconciling" } else { "Stalled" };
+        assert_eq!(condition(&said, companion), Some((ConditionStatus::True, reason)), "{code}");
+        let text = message(&said, "Ready");
+        assert!(text.starts_with(&format!("{operation} failed: {code}")) && text.contains(hint), "{text}");
+    }
+}
+
+#[test]
 fn a_missing_account_or_key_is_stalled_only_after_the_grace() {
     let no_account = |o: &mut Observed| o.account = Account::Absent;
     let no_key = |o: &mut Observed| o.key = Key::Missing("Secret prod does not exist".to_owned());

@@ -305,8 +305,12 @@ impl Choices<'_> {
             c.of(&[account("cn-beijing"), Account::Absent, Account::Invalid("no\u{7}host".to_owned())])
         });
         let key = |id: &str| Key::Ready { id: id.to_owned(), version: "s1".to_owned() };
-        o.key = self.or(key("LTAI"), |c| c.of(&[key("LTAI2"), Key::Missing("Secret prod does not exist".to_owned())]));
-        let missing = matches!(o.key, Key::Missing(_)) || !matches!(o.account, Account::Found { .. });
+        o.key = self.or(key("LTAI"), |c| match c.of(&[0, 1, 2]) {
+            0 => key("LTAI2"),
+            1 => Key::Missing("Secret prod does not exist".to_owned()),
+            _ => Key::Refused(c.error(Operation::AssumeRole)),
+        });
+        let missing = !matches!(o.key, Key::Ready { .. }) || !matches!(o.account, Account::Found { .. });
         o.missing_since = missing.then(|| ago(self.seconds()));
         let lane = self.of(&[Lane::Start, Lane::Look]);
         o.turn = self.of(&[

@@ -142,9 +142,80 @@ pub struct AccountQuota {
 /// Where the access key comes from.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.secretRef), has(self.oidc), has(self.operatorIdentity)].exists_one(x, x)")
+        .message("credentials needs exactly one of secretRef, oidc or operatorIdentity (assumeRole may come on top)")
+)]
 pub struct Credentials {
     /// secretRef names a Secret in the account's own namespace that holds an access key.
-    pub secret_ref: SecretRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// oidc names a RAM role that a ServiceAccount of the account's own namespace may play.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Oidc>,
+    /// operatorIdentity: {} takes the operator's own identity, where a flag of the operator names this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator_identity: Option<OperatorIdentity>,
+    /// assumeRole names a RAM role that is played with what stands beside it. STS lends the keys that calls are signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assume_role: Option<AssumeRole>,
+}
+
+/// A RAM role.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AssumeRole {
+    /// roleArn of the role. Its cloud account is the one whose jobs are called and whose quota it is.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^acs:ram::[0-9]{1,20}:role/[A-Za-z0-9._-]{1,64}$')")
+        .message("roleArn looks like acs:ram::123456789012:role/name"))]
+    pub role_arn: String,
+    /// sessionName under which the role is played; it shows in the cloud's audit log.
+    #[serde(default = "session_name")]
+    #[schemars(length(min = 2, max = 64), regex(pattern = r"^[A-Za-z0-9.@_-]{2,64}$"))]
+    pub session_name: String,
+    /// externalId that the role's trust policy asks for. Absent: it asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 1224), regex(pattern = r"^[A-Za-z0-9+=,.@:/_-]+$"))]
+    pub external_id: Option<String>,
+}
+
+/// Under which name roles are played unless another one is given.
+pub const SESSION_NAME: &str = "dijob-operator";
+
+fn session_name() -> String {
+    SESSION_NAME.to_owned()
+}
+
+/// A RAM role for the bearer of a token.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Oidc {
+    /// roleArn of the role. Its trust policy names the provider and the ServiceAccount.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^acs:ram::[0-9]{1,20}:role/[A-Za-z0-9._-]{1,64}$')")
+        .message("roleArn looks like acs:ram::123456789012:role/name"))]
+    pub role_arn: String,
+    /// oidcProviderArn of the identity provider in RAM that knows this cluster.
+    #[schemars(length(min = 1, max = 192))]
+    #[x_kube(validation = Rule::new("self.matches('^acs:ram::[0-9]{1,20}:oidc-provider/[A-Za-z0-9._-]{1,128}$')")
+        .message("oidcProviderArn looks like acs:ram::123456789012:oidc-provider/name"))]
+    pub oidc_provider_arn: String,
+    /// serviceAccountRef names the ServiceAccount whose token is shown to STS.
+    pub service_account_ref: ServiceAccountRef,
+}
+
+/// The operator's own identity: nothing of it can be said here.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperatorIdentity {}
+
+/// A ServiceAccount in the account's own namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountRef {
+    /// name of the ServiceAccount.
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
+    pub name: String,
 }
 
 /// A Secret with an access key.

@@ -6,8 +6,8 @@ mod job;
 mod record;
 
 pub use account::{
-    AccountQuota, Credentials, DataWorksAccount, DataWorksAccountSpec, DataworksVersion, Edition, Network, SecretRef,
-    Signature,
+    AccountQuota, AssumeRole, Credentials, DataWorksAccount, DataWorksAccountSpec, DataworksVersion, Edition, Network,
+    Oidc, OperatorIdentity, SESSION_NAME, SecretRef, ServiceAccountRef, Signature,
 };
 pub use job::{
     AccountRef, DataIntegrationJob, DataIntegrationJobSpec, FailoverSettings, JobStatus, OnUnknown,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use api_server::{AnswerBody, ApiService, EventFate, RequestInfo, Route, WatchInfo, Wire};
 use bytes::Bytes;
 use dijob_operator::clock::Clock;
-use dijob_operator::controller::{self, Parts, startup};
+use dijob_operator::controller::{self, CredentialSettings, Parts, startup};
 use dijob_operator::dataworks::transport::Sending;
 use dijob_operator::dataworks::{Client as Cloud, HostRules, Transport};
 use dijob_operator::health::Health;
@@ -188,6 +188,7 @@ async fn run(world: Arc<World>, process: Arc<Process>) -> Ended {
         metrics,
         role: role.clone(),
         hosts: HostRules::default(),
+        credentials: CredentialSettings::default(),
         settings: Settings {
             settle: Duration::from_secs(30),
             confirm: Duration::from_secs(120),

@@ -93,7 +93,7 @@ fn what_comes_late_changes_only_its_own_attempt() {
 fn an_error_of_the_cloud_says_only_what_it_says() {
     let kinds = [Kind::Refused, Kind::TakenAndRefused, Kind::Denied, Kind::Throttled];
     let wanted: Vec<_> = kinds.iter().map(|kind| (*kind, "StartDIJob")).collect();
-    row(8, &only(&kinds, (0, 500, 0)), &wanted);
+    row(108, &only(&kinds, (0, 500, 0)), &wanted);
 }
 
 /// Covers: 9s.

@@ -182,7 +182,8 @@ fn a_newer_record_is_left_alone_and_an_older_crd_starts_nothing() {
         })
         .act(s(120), "the CRD of this operator", |world| world.api().serve(&Kinds::read(&CRDS).unwrap()));
     let record = played(scene);
-    let first = record.ledger.entries().first().map_or(0.0, |e| record.second(e.last_byte));
+    let first = record.ledger.entries().iter().find(|e| e.job.is_some()); // whose the key is changes nothing, and may be asked
+    let first = first.map_or(0.0, |e| record.second(e.last_byte));
     must(&record, (120.0..152.0).contains(&first), &format!("the cloud is first called at {first}"));
     must(&record, accepted(&record).len() == 2, "both start");
     let early = record.versions(0).iter().filter(|(at, by, _)| *at < 120.0 && *by != "people").count();
@@ -195,7 +196,8 @@ fn gauges(record: &Record, kept: &[String]) -> (i64, i64) {
         lines.filter_map(|l| l.rsplit(' ').next()?.parse::<i64>().ok()).sum()
     };
     let granted = sum("dijob_permits_total", "granted") - sum("dijob_permits_total", "returned");
-    let made = i64::try_from(record.ledger.entries().len()).unwrap();
+    let of_dataworks = record.ledger.entries().iter().filter(|e| e.job.is_some()); // STS takes no turns
+    let made = i64::try_from(of_dataworks.count()).unwrap();
     (granted - made, sum("dijob_waiting_turns", ""))
 }
 
@@ -255,7 +257,7 @@ fn a_process_asked_to_end_at_any_step_ends_in_time_and_leaves_no_start_unknown()
             .seed(step)
             .job("team-0", json!({ "forceToRerun": true }))
             .at(s(1), Edit::Create(0))
-            .act(ms(1000 + 4 * step), "SIGTERM", stop_all)
+            .act(ms(1000 + 7 * step), "SIGTERM", stop_all)
             .cloud(|c| {
                 let slow = Behaviour::late_answer(SignedDuration::from_millis(60));
                 c.faults.push(Fault { behaviour: slow, ..Fault::default() });

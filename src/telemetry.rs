@@ -180,8 +180,10 @@ label! {
     StatusWrite {
         /// Ahead of a start.
         Intent = "intent",
-        /// Everything else.
+        /// Everything else of a job.
         Record = "record",
+        /// Of an account.
+        Account = "account",
     }
 }
 
@@ -434,8 +436,8 @@ mod tests {
     fn every_series_is_there_from_the_start_and_at_zero() {
         let text = Metrics::new().encode().unwrap();
         let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // build; calls 2 * 12; starts 3 * 5; permits 2 * 2; turns; passes 3; writes 2 * 3; events 2; watch 2; unparsable 2; leader
-        assert_eq!(series.len(), 1 + 24 + 15 + 4 + 1 + 3 + 6 + 2 + 2 + 2 + 1, "{text}");
+        // build; calls 2 * 12; starts 3 * 5; permits 2 * 2; turns; passes 3; writes 3 * 3; events 2; watch 2; unparsable 2; leader
+        assert_eq!(series.len(), 1 + 24 + 15 + 4 + 1 + 3 + 9 + 2 + 2 + 2 + 1, "{text}");
         for line in series.iter().filter(|line| !line.starts_with("dijob_build_info")) {
             assert!(line.starts_with("dijob_") && line.ends_with(" 0"), "{line}");
         }

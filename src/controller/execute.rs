@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::error::Error;
-use super::observe::{Access, Subject};
+use super::observe::{Access, Subject, account_of};
 use super::record::write_status;
 use crate::api::{DataIntegrationJob, PendingStart};
 use crate::dataworks::error::{Error as CloudError, ErrorKind, Operation, Ran};
@@ -148,11 +148,14 @@ fn learn<T>(ctx: &Context, subject: &Subject, access: &Access, operation: Operat
     if error.is_some_and(|e| matches!(e.kind, ErrorKind::Denied | ErrorKind::Expired)) {
         ctx.secrets.forget(&subject.key.namespace, &access.secret.name);
     }
+    let called = operation;
     let operation = match operation {
         Operation::StartDiJob => telemetry::Operation::StartDiJob,
         Operation::GetDiJob => telemetry::Operation::GetDiJob,
     };
     ctx.metrics.cloud_call(operation, error.map_or(telemetry::Answer::Ok, label));
+    let version = subject.seen.credentials_version();
+    ctx.accounts.learned(&account_of(&subject.key, &subject.job), &version, called, error, ctx.clock.now());
 }
 
 fn label(error: &CloudError) -> telemetry::Answer {

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::memory::Facts;
 use super::queue::ObjectKey;
 use super::secrets::KeyView;
-use super::turns::BudgetKey;
+use super::turns::{BudgetKey, Party};
 use crate::api::{
     AccountQuota, DataIntegrationJob, DataWorksAccount, DataWorksAccountSpec, Edition, JobStatus, Network,
     RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION, SecretRef, Signature,
@@ -99,7 +99,15 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
         settings: ctx.settings,
     };
     drop_foreign_look(ctx, &mut seen);
+    if seen.account != Account::Absent {
+        ctx.accounts.saw(&account_of(key, &job), &seen.credentials_version());
+    }
     Ok(Some(Subject { key: key.clone(), job, seen, access }))
+}
+
+/// The account that the job names.
+pub(super) fn account_of(key: &ObjectKey, job: &DataIntegrationJob) -> ObjectKey {
+    ObjectKey { namespace: key.namespace.clone(), name: job.spec.account_ref.name.clone() }
 }
 
 /// What another account or key was shown, or refused, says nothing of this one.
@@ -145,7 +153,10 @@ fn remember(ctx: &Context, uid: &str, job: &DataIntegrationJob, missing: bool) -
     })
 }
 
-fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>) -> (Account, Option<Service>) {
+pub(super) fn usable(
+    ctx: &Context,
+    account: Option<&Result<Arc<DataWorksAccount>, String>>,
+) -> (Account, Option<Service>) {
     let account = match account {
         None => return (Account::Absent, None),
         Some(Err(problem)) => return (Account::Invalid(format!("this operator cannot read it ({problem})")), None),
@@ -179,7 +190,7 @@ fn service(spec: &DataWorksAccountSpec, endpoint: Endpoint) -> Service {
     Service { endpoint, version: Version::V2020, scheme }
 }
 
-async fn key_of(
+pub(super) async fn key_of(
     ctx: &Context,
     key: &ObjectKey,
     account: &DataWorksAccount,
@@ -190,7 +201,7 @@ async fn key_of(
         KeyView::Missing(why) => (Key::Missing(why), None),
         KeyView::Ready(access_key, version) => {
             let budget = budget_of(&service, &access_key);
-            ctx.turns.state(&budget, &account.uid().unwrap_or_default(), limits(account));
+            ctx.turns.state(&budget, &Party::of(account, limits(account)));
             let id = access_key.id.clone();
             (Key::Ready { id, version }, Some(Access { service, key: access_key, budget, secret: from.clone() }))
         }

@@ -1,5 +1,7 @@
 //! The async face of the governor: keeps places and permits per object, and says whose turn has come.
 
+mod sharing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,11 +9,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
+pub use self::sharing::Party;
 use super::queue::ObjectKey;
 use crate::clock::Clock;
 use crate::dataworks::error::{Error, ErrorKind};
 use crate::plan::observed::{Hold, Turn};
-use crate::quota::{Governor, HeldBy, Lane, Lesson, Limits, Moment, PermitId, Waiter};
+use crate::quota::{Governor, HeldBy, Lane, Lesson, Moment, PermitId, Waiter};
 use crate::telemetry::{self, Metrics};
 
 /// A wait that a person should be told of.
@@ -41,8 +44,8 @@ pub struct Permit {
 #[derive(Debug)]
 struct Budget {
     governor: Governor,
-    /// What each account that shares it states; the lowest holds.
-    limits: BTreeMap<String, Limits>,
+    /// The accounts that share it, by uid.
+    parties: BTreeMap<String, Party>,
     /// Calls granted that have not ended. Each holds a pass, or soon will.
     under_way: usize,
     /// The end of the long hold that those who wait know of.
@@ -52,11 +55,15 @@ struct Budget {
 #[derive(Debug, Default)]
 struct Inner {
     budgets: BTreeMap<BudgetKey, Budget>,
+    /// The budget of each account, by uid.
+    budget_of: BTreeMap<String, BudgetKey>,
     waiting: BTreeMap<String, (BudgetKey, Lane, ObjectKey)>,
     held: BTreeMap<String, Permit>,
     throttled: BTreeSet<String>,
     /// Whose turn came while another one asked, or who waits in a budget that is held now; they are yet to be woken.
     woken: Vec<ObjectKey>,
+    /// Accounts whose budget has a long hold that began, moved or ended; they are yet to be told.
+    accounts: BTreeSet<ObjectKey>,
 }
 
 /// All budgets of this process.
@@ -86,23 +93,6 @@ impl Turns {
         Moment { mono: self.clock.elapsed(), wall: self.clock.now() }
     }
 
-    /// An account states the limits of its budget.
-    pub fn state(&self, budget: &BudgetKey, account: &str, limits: Limits) {
-        let mut inner = self.lock();
-        let entry = inner.budgets.entry(budget.clone()).or_insert_with(|| Budget {
-            governor: Governor::new(limits),
-            limits: BTreeMap::new(),
-            under_way: 0,
-            known_hold: None,
-        });
-        if entry.limits.get(account) != Some(&limits) {
-            entry.limits.insert(account.to_owned(), limits);
-            if let Some(lowest) = entry.limits.values().copied().reduce(Limits::lowest) {
-                entry.governor.set_limits(lowest);
-            }
-        }
-    }
-
     /// Asks for a turn; a place once taken is kept.
     pub fn ask(&self, budget: &BudgetKey, uid: &str, key: &ObjectKey, lane: Lane) {
         let now = self.now();
@@ -129,12 +119,19 @@ impl Turns {
         self.changed.notify_one();
     }
 
+    /// Accounts that are to be told of their budget.
+    #[must_use]
+    pub fn accounts_to_tell(&self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.lock().accounts)
+    }
+
     /// Gives out the turns that are due; says who is to be passed, and when to ask again.
     pub fn tick(&self) -> (Vec<ObjectKey>, Option<Duration>) {
         let now = self.now();
         let mut inner = self.lock();
         inner.grant(&self.metrics, self.passes, now);
         inner.wake_for_holds(now);
+        inner.forget_budgets();
         let granted = std::mem::take(&mut inner.woken);
         self.metrics.waiting_turns(inner.waiting.len());
         // A budget with all its calls under way is looked at again when one of them ends.
@@ -277,6 +274,7 @@ impl Inner {
                 budget.known_hold = until;
                 let waiting = self.waiting.values().filter(|(asked, _, _)| asked == key);
                 self.woken.extend(waiting.map(|(_, _, object)| object.clone()));
+                self.accounts.extend(budget.parties.values().map(|party| party.key.clone()));
             }
         }
     }
@@ -309,6 +307,11 @@ fn label(lane: Lane) -> telemetry::Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::Limits;
+
+    fn party(name: &str, limits: Limits) -> Party {
+        Party { uid: name.to_owned(), key: object(name), limits }
+    }
 
     fn object(uid: &str) -> ObjectKey {
         ObjectKey { namespace: "team".to_owned(), name: uid.to_owned() }
@@ -321,7 +324,7 @@ mod tests {
     fn turns(passes: usize) -> Turns {
         let turns = Turns::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new(), passes);
         for endpoint in ["a", "b", "c", "d"] {
-            turns.state(&budget(endpoint), endpoint, Limits::split(50.0, 20.0));
+            turns.state(&budget(endpoint), &party(endpoint, Limits::split(50.0, 20.0)));
         }
         turns
     }
@@ -377,7 +380,7 @@ mod tests {
     async fn who_waits_is_told_once_when_the_days_calls_are_used_up() {
         let turns = turns(64);
         let spent = Limits { calls_per_day: Some(1), ..Limits::split(50.0, 20.0) };
-        turns.state(&budget("a"), "a", spent);
+        turns.state(&budget("a"), &party("a", spent));
         for uid in ["1", "2", "3"] {
             turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
         }

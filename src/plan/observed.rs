@@ -240,15 +240,7 @@ impl Observed {
     /// Versions of what the next call would be signed with.
     #[must_use]
     pub fn credentials_version(&self) -> String {
-        let account = match &self.account {
-            Account::Found { version, .. } => version.as_str(),
-            Account::Absent | Account::Invalid(_) => "",
-        };
-        let key = match &self.key {
-            Key::Ready { version, .. } => version.as_str(),
-            Key::Missing(_) => "",
-        };
-        format!("{account}/{key}")
+        credentials_version(&self.account, &self.key)
     }
 
     /// `at` of this process on the cloud's clock, in whole seconds as signatures carry it.
@@ -269,6 +261,20 @@ impl Observed {
     pub fn look_at(&self, job: &JobRef) -> Option<&Reading> {
         self.reading.as_ref().filter(|r| r.job == *job && self.call_at.is_none_or(|call| r.at > call))
     }
+}
+
+/// Versions of what a call is signed with.
+#[must_use]
+pub fn credentials_version(account: &Account, key: &Key) -> String {
+    let account = match account {
+        Account::Found { version, .. } => version.as_str(),
+        Account::Absent | Account::Invalid(_) => "",
+    };
+    let key = match key {
+        Key::Ready { version, .. } => version.as_str(),
+        Key::Missing(_) => "",
+    };
+    format!("{account}/{key}")
 }
 
 /// `at` plus `wait`, never past the end of time.

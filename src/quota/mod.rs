@@ -155,6 +155,12 @@ impl Governor {
         self.day.limit = limits.calls_per_day;
     }
 
+    /// Whether there is a day's count to be kept.
+    #[must_use]
+    pub fn has_day_limit(&self) -> bool {
+        self.day.limit.is_some()
+    }
+
     /// Asks for a turn. Asking again changes nothing; asking for another lane moves the waiter to the end of that.
     pub fn ask(&mut self, who: Waiter, lane: Lane, now: Moment) {
         let place = self.places.get(who.uid.as_str());

@@ -1,6 +1,7 @@
 //! Version `v1alpha1`: what both kinds share.
 
 mod account;
+mod account_status;
 mod full;
 mod job;
 mod record;
@@ -8,6 +9,7 @@ mod record;
 pub use account::{
     AccountQuota, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, Network, SecretRef, Signature,
 };
+pub use account_status::AccountStatus;
 pub use job::{
     AccountRef, DataIntegrationJob, DataIntegrationJobSpec, FailoverSettings, JobStatus, OnUnknown,
     RealtimeStartSettings,

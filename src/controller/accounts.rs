@@ -1,60 +1,48 @@
-//! The passes of accounts: each account is told in its own status how it stands.
+//! Which accounts are to be passed, and what is remembered of each besides its status.
 //!
-//! **Guarantees**
-//! 1. An account is passed by one task at a time, by the leader alone, and a few accounts at once.
-//! 2. Status is written whole, under the version that was decided on. After a conflict it is read again.
-//! 3. No pass of an account calls the cloud.
+//! **Guarantee:** an account is passed by one task at a time, by the leader alone, and a few accounts at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
-use super::error::{Error, short, whole};
+use super::account_pass::one;
 use super::objects::News;
-use super::observe::{Access, key_of, usable};
 use super::queue::{ObjectKey, Queue};
-use super::record::{apply, is_ours, put};
-use super::{Context, Controller, invalid};
-use crate::api::{AccountStatus, DataWorksAccount};
+use super::{Context, Controller};
+use crate::api::DataWorksAccount;
 use crate::dataworks::error::{Error as CloudError, Operation};
 use crate::lease::Role;
-use crate::plan::account::{Answers, Facts, next_status};
-use crate::plan::backoff::delay;
-use crate::plan::observed::{Key, credentials_version};
-use crate::telemetry::{Ended, StatusWrite};
+use crate::plan::account::Answers;
 
 /// Passes of accounts at once.
 const AT_ONCE: usize = 4;
 /// The number of jobs is told this long after it changed, and no more often.
-const JOBS: Duration = Duration::from_secs(60);
-/// After a conflict.
-const CONFLICT: Duration = Duration::from_millis(100);
-/// With an old CRD nothing can be done until an admin applies the new one.
-const OLD_CRD: Duration = Duration::from_secs(30);
+pub(super) const JOBS: Duration = Duration::from_secs(60);
 
 /// What this process remembers of an account besides its status.
 #[derive(Clone, Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// Versions of account and Secret that the answers are about.
-    version: String,
+    pub(super) version: String,
     /// Versions at its last pass.
-    passed: Option<String>,
-    answers: Answers,
-    missing_since: Option<Timestamp>,
+    pub(super) passed: Option<String>,
+    pub(super) answers: Answers,
+    pub(super) missing_since: Option<Timestamp>,
     /// When its status was last written, on the monotonic clock.
-    written: Option<Duration>,
-    failures: i32,
+    pub(super) written: Option<Duration>,
+    pub(super) failures: i32,
 }
 
 impl Known {
     /// These are the versions of account and Secret now. Says whether others were before: then what was answered is over.
-    fn meets(&mut self, version: &str) -> bool {
+    pub(super) fn meets(&mut self, version: &str) -> bool {
         let is_new = self.version != version;
         if is_new {
             version.clone_into(&mut self.version);
@@ -109,7 +97,7 @@ impl Accounts {
         }
     }
 
-    fn update<T>(&self, key: &ObjectKey, change: impl FnOnce(&mut Known) -> T) -> T {
+    pub(super) fn update<T>(&self, key: &ObjectKey, change: impl FnOnce(&mut Known) -> T) -> T {
         change(self.lock().known.entry(key.clone()).or_default())
     }
 
@@ -117,7 +105,7 @@ impl Accounts {
         std::mem::take(&mut self.lock().woken)
     }
 
-    fn forget(&self, key: &ObjectKey) {
+    pub(super) fn forget(&self, key: &ObjectKey) {
         let mut inner = self.lock();
         inner.known.remove(key);
         inner.woken.remove(key);
@@ -134,11 +122,11 @@ pub struct Passes {
 /// What a pass of an account leads to.
 #[derive(Debug)]
 pub struct Passed {
-    key: ObjectKey,
+    pub(super) key: ObjectKey,
     /// When it is passed again, on the monotonic clock.
-    next: Option<Duration>,
+    pub(super) next: Option<Duration>,
     /// It can be used now, or with another key: its jobs need not wait for what is over.
-    wakes_jobs: bool,
+    pub(super) wakes_jobs: bool,
 }
 
 impl Passes {
@@ -247,152 +235,5 @@ impl Context {
     fn forget_account(&self, key: &ObjectKey, uid: &str) {
         self.accounts.forget(key);
         self.turns.forget_account(uid);
-    }
-}
-
-/// One pass in its task.
-async fn one(ctx: Arc<Context>, key: ObjectKey) -> Passed {
-    let result = pass(&ctx, &key).await;
-    let now = ctx.clock.elapsed();
-    let failures = |change: fn(i32) -> i32| {
-        ctx.accounts.update(&key, |known| {
-            known.failures = change(known.failures);
-            known.failures
-        })
-    };
-    let (next, wakes_jobs) = match result {
-        Ok((next, wakes_jobs)) => {
-            failures(|_| 0);
-            (next, wakes_jobs)
-        }
-        Err(error) if error.is_conflict() => (Some(now + CONFLICT), false),
-        Err(error) if error.is_not_found() => (None, false),
-        Err(error @ Error::OldCrd(_)) => {
-            tracing::error!(%error, "not ready");
-            (Some(now + OLD_CRD), false)
-        }
-        Err(error) => {
-            let wait = delay(failures(|n| n.saturating_add(1)), ctx.clock.jitter());
-            tracing::warn!(%error, retry_in = ?wait, "a pass of an account failed");
-            (Some(now + wait), false)
-        }
-    };
-    if ctx.objects.account(&key.namespace, &key.name).is_none() {
-        ctx.accounts.forget(&key); // it went while it was passed
-    }
-    Passed { key, next, wakes_jobs }
-}
-
-/// Reads what there is to know, and tells it. Gives when to pass again, and whether its jobs are to be passed.
-async fn pass(ctx: &Context, key: &ObjectKey) -> Result<(Option<Duration>, bool), Error> {
-    let account = match ctx.objects.account(&key.namespace, &key.name) {
-        None => return Ok((None, false)),
-        Some(Err(problem)) => {
-            invalid::tell::<DataWorksAccount>(ctx, key, &problem).await?;
-            return Ok((Some(ctx.clock.elapsed() + invalid::AGAIN), false));
-        }
-        Some(Ok(account)) => account,
-    };
-    ctx.crd.check_account(ctx, key).await?;
-    let (facts, access) = facts(ctx, key, &account).await?;
-    let before = account.status.clone().unwrap_or_default();
-    let now = ctx.clock.now();
-    let next = next_status(&before, &facts, now);
-    if next.status != ours(&before) {
-        write(ctx, key, &account, &next.status).await?;
-        ctx.accounts.update(key, |known| known.written = Some(ctx.clock.elapsed()));
-        if let Some(notice) = next.notice {
-            ctx.events.send(&*account, notice);
-        }
-    }
-    if access.is_none() {
-        ctx.turns.forget_account(&account.uid().unwrap_or_default());
-    }
-    let version = credentials_version(&facts.account, &facts.key);
-    let passed = ctx.accounts.update(key, |known| known.passed.replace(version.clone()));
-    let wakes_jobs = passed.is_some_and(|passed| passed != version);
-    let wait = |at: Timestamp| ctx.clock.elapsed() + Duration::try_from(at.duration_since(now)).unwrap_or_default();
-    Ok((next.again.map(wait), wakes_jobs))
-}
-
-async fn facts(
-    ctx: &Context,
-    key: &ObjectKey,
-    account: &Arc<DataWorksAccount>,
-) -> Result<(Facts, Option<Access>), Error> {
-    let (view, service) = usable(ctx, Some(&Ok(account.clone())));
-    let (key_view, access) = match service {
-        Some(service) => key_of(ctx, key, account, service).await?,
-        None => (Key::Missing(String::new()), None),
-    };
-    let now = ctx.clock.now();
-    let version = credentials_version(&view, &key_view);
-    let missing = matches!(key_view, Key::Missing(_));
-    let known = ctx.accounts.update(key, |known| {
-        known.meets(&version);
-        known.missing_since = if missing { known.missing_since.or(Some(now)) } else { None };
-        known.clone()
-    });
-    let elapsed = ctx.clock.elapsed();
-    let facts = Facts {
-        generation: account.metadata.generation.unwrap_or_default(),
-        account: view,
-        key: key_view,
-        missing_since: known.missing_since,
-        grace: ctx.settings.grace,
-        answers: known.answers,
-        usage: access.as_ref().and_then(|access| ctx.turns.usage(&access.budget)),
-        jobs: ctx.objects.count_jobs_of(key),
-        jobs_may_be_told: known.written.is_none_or(|at| elapsed.saturating_sub(at) >= JOBS),
-    };
-    Ok((facts, access))
-}
-
-/// Without the conditions of others.
-fn ours(status: &AccountStatus) -> AccountStatus {
-    let mut status = status.clone();
-    status.conditions.retain(is_ours);
-    status
-}
-
-async fn write(
-    ctx: &Context,
-    key: &ObjectKey,
-    account: &Arc<DataWorksAccount>,
-    next: &AccountStatus,
-) -> Result<(), Error> {
-    let api: Api<DataWorksAccount> = Api::namespaced(ctx.client.clone(), &key.namespace);
-    // As with jobs: an apply takes away only what it alone put there.
-    let written = if account.managed_fields().is_empty() {
-        whole(apply(&api, account, next)).await
-    } else {
-        let mut next = next.clone();
-        let stored = account.status.iter().flat_map(|status| &status.conditions);
-        next.conditions.extend(stored.filter(|c| !is_ours(c)).cloned());
-        whole(put(&api, account, &next)).await
-    };
-    let written = written.map_err(Error::kube("cannot write the status of an account"));
-    let ended = match &written {
-        Ok(_) => Ended::Ok,
-        Err(error) if error.is_conflict() => Ended::Conflict,
-        Err(_) => Ended::Error,
-    };
-    ctx.metrics.status_write(StatusWrite::Account, ended);
-    match written {
-        Ok(account) => ctx.objects.put_written_account(account),
-        Err(error) => {
-            read_again(&api, ctx, account).await;
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-/// After a write that failed, the view here may be old. One that is gone is told by the watch.
-async fn read_again(api: &Api<DataWorksAccount>, ctx: &Context, before: &Arc<DataWorksAccount>) {
-    match whole(api.get_opt(&before.name_any())).await {
-        Ok(Some(account)) => ctx.objects.believe_account(account, before),
-        Ok(None) => {}
-        Err(error) => tracing::debug!(error = short(&error), "cannot read the account again"),
     }
 }

@@ -7,6 +7,7 @@
 //! 2. What a pass decided on is what it writes under: a stale view ends in a conflict before anything is sent.
 //! 3. The loop's heartbeat is independent of the API server, of leadership and of the number of objects.
 
+mod account_pass;
 mod accounts;
 mod crd;
 mod ending;

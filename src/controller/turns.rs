@@ -10,11 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 pub use self::sharing::Party;
+use self::sharing::Uncounted;
 use super::queue::ObjectKey;
 use crate::clock::Clock;
 use crate::dataworks::error::{Error, ErrorKind};
 use crate::plan::observed::{Hold, Turn};
-use crate::quota::{Governor, HeldBy, Lane, Lesson, Moment, PermitId, Waiter};
+use crate::quota::{Counted, Governor, HeldBy, Lane, Lesson, Moment, PermitId, Waiter};
 use crate::telemetry::{self, Metrics};
 
 /// A wait that a person should be told of.
@@ -50,6 +51,9 @@ struct Budget {
     under_way: usize,
     /// The end of the long hold that those who wait know of.
     known_hold: Option<Timestamp>,
+    /// The counts of the day that accounts were asked to write, by uid.
+    asked: BTreeMap<String, Counted>,
+    uncounted: Uncounted,
 }
 
 #[derive(Debug, Default)]
@@ -131,14 +135,16 @@ impl Turns {
         let mut inner = self.lock();
         inner.grant(&self.metrics, self.passes, now);
         inner.wake_for_holds(now);
-        inner.forget_budgets();
+        inner.see_to_counts(now);
+        inner.forget_budgets(now);
         let granted = std::mem::take(&mut inner.woken);
         self.metrics.waiting_turns(inner.waiting.len());
         // A budget with all its calls under way is looked at again when one of them ends.
         let total = inner.under_way();
         let free = inner.budgets.values().filter(|b| b.room(self.passes, total) > 0);
         let next = free.filter_map(|b| b.governor.next_at(now)).min();
-        (granted, next)
+        let uncounted = inner.budgets.values().filter_map(|b| b.uncounted.long_at()).min();
+        (granted, next.into_iter().chain(uncounted).min())
     }
 
     /// Where the object stands, and what holds its whole budget back.
@@ -146,12 +152,18 @@ impl Turns {
     pub fn standing(&self, budget: Option<&BudgetKey>, uid: &str) -> (Turn, Option<Hold>) {
         let now = self.now();
         let inner = self.lock();
-        let governor = budget.and_then(|b| inner.budgets.get(b)).map(|b| &b.governor);
+        let budgeted = budget.and_then(|b| inner.budgets.get(b));
+        let governor = budgeted.map(|b| &b.governor);
+        let uncounted = budgeted.is_some_and(|b| b.uncounted.is_long(now.mono));
         let turn = match (inner.held.get(uid), inner.waiting.get(uid)) {
             (Some(permit), _) if budget == Some(&permit.budget) => Turn::Held(permit.lane),
             (_, Some((asked, lane, _))) if budget == Some(asked) => {
                 let wait = governor.and_then(|g| g.standing(uid, now)).map(|s| s.expected_wait);
-                Turn::Waiting { lane: *lane, long: wait.is_some_and(|w| w > LONG) }
+                if uncounted {
+                    Turn::Uncounted(*lane)
+                } else {
+                    Turn::Waiting { lane: *lane, long: wait.is_some_and(|w| w > LONG) }
+                }
             }
             (_, _) => Turn::None,
         };
@@ -310,7 +322,7 @@ mod tests {
     use crate::quota::Limits;
 
     fn party(name: &str, limits: Limits) -> Party {
-        Party { uid: name.to_owned(), key: object(name), limits }
+        Party { uid: name.to_owned(), key: object(name), limits, counted: None }
     }
 
     fn object(uid: &str) -> ObjectKey {
@@ -385,7 +397,9 @@ mod tests {
             turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
         }
         turns.ask(&budget("b"), "other", &object("other"), Lane::Look);
-        assert_eq!(turns.tick().0, [object("2"), object("3")], "of the account whose day is over");
+        assert!(turns.block(&budget("a"), "a").is_some());
+        turns.block_ended(&budget("a"), "a", true);
+        assert_eq!(turns.tick().0, ["1", "2", "3"].map(object), "a turn, and all of the account whose day is over");
         for uid in ["2", "3"] {
             turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
         }

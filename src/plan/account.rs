@@ -6,8 +6,8 @@
 //! 1. [`next_status`] is the only constructor of an account's status, and a fixed point: on its own result, with the same
 //!    facts at a later time, it changes nothing.
 //! 2. Ready is always there. False comes with exactly one of Reconciling and Stalled, True with neither.
-//! 3. A write is called for by a condition, by a long pause that begins, ends or moves, and by the number of jobs when a
-//!    minute has passed. Pace, calls left and the last accepted call are told when something else is, never by themselves.
+//! 3. A write is called for by a condition, by a long pause that begins, ends or moves, by a block of the day's count, and
+//!    by the number of jobs when a minute has passed. Pace, calls left and the last accepted call are told when something else is, never by themselves.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use super::backoff::SLOW;
 use super::notice::Notice;
 use super::observed::{Account, Key, after};
 use super::problem::Problem;
-use crate::api::AccountStatus;
 use crate::api::condition::{Condition, ConditionStatus, ConditionType, Reason, Saying, reason_of, set, whole_seconds};
+use crate::api::{AccountStatus, CallsToday};
 use crate::dataworks::error::{Error, ErrorKind, Operation, safe_text};
-use crate::quota::Usage;
+use crate::quota::{Counted, Usage};
 
 /// A pause that is told, and by how much its end moves before that is told again.
 const LONG: SignedDuration = SignedDuration::from_mins(1);
@@ -46,6 +46,8 @@ pub struct Facts {
     pub answers: Answers,
     /// Its budget; absent without a key.
     pub usage: Option<Usage>,
+    /// The count of the day that is to be written now, before calls go on.
+    pub block: Option<Counted>,
     /// Jobs that name it.
     pub jobs: usize,
     /// Whether the last write is so long ago that the number of jobs may be told for its own sake.
@@ -155,14 +157,16 @@ pub fn next_status(before: &AccountStatus, facts: &Facts, now: Timestamp) -> Nex
     let writes = conditions != before.conditions
         || facts.generation != before.observed_generation
         || throttled_until != before.throttled_until
+        || facts.block.is_some()
         || (jobs_differ && facts.jobs_may_be_told);
     let usage = facts.usage.as_ref();
     let status = if writes {
-        let left = usage.and_then(|u| u.left_today).map(|left| i32::try_from(left).unwrap_or(i32::MAX));
+        let counted = |c: Counted| CallsToday { day: c.day_text(), counted: i64::from(c.calls) };
         let told = AccountStatus {
             observed_generation: facts.generation,
             conditions,
-            calls_left_today: left,
+            calls_today: facts.block.map(counted).or(before.calls_today.clone()),
+            calls_left_today: usage.and_then(|usage| left(usage, facts.block)),
             throttled_until,
             reads_per_second: usage.map(|u| tenths(u.reads_per_second)),
             writes_per_second: usage.map(|u| tenths(u.writes_per_second)),
@@ -236,6 +240,13 @@ fn throttled(told: Option<Timestamp>, facts: &Facts, now: Timestamp) -> Option<T
     }
 }
 
+/// Calls that are neither made nor counted.
+fn left(usage: &Usage, block: Option<Counted>) -> Option<i32> {
+    let counted = block.map_or(usage.counted_today, |block| block.calls.max(usage.counted_today));
+    let ahead = counted.saturating_sub(usage.used_today);
+    usage.left_today.map(|left| i32::try_from(left.saturating_sub(ahead)).unwrap_or(i32::MAX))
+}
+
 /// Rounded: more figures say nothing.
 fn tenths(pace: f64) -> f64 {
     if pace.is_finite() { (pace * 10.0).round() / 10.0 } else { 0.0 }
@@ -273,6 +284,7 @@ mod tests {
             writes_per_second: 4.85,
             used_today: 3,
             left_today: Some(97),
+            counted_today: 5,
             held: held.map(|end| Hold { until: at(end), by: HeldBy::Cloud }),
             waiting: 0,
         }
@@ -288,6 +300,7 @@ mod tests {
             grace: Duration::from_secs(120),
             answers: Answers::default(),
             usage: Some(usage(None)),
+            block: None,
             jobs: 2,
             jobs_may_be_told: false,
         }
@@ -321,7 +334,7 @@ mod tests {
         assert_eq!(says(&next.status), [("Ready", "AccountReady")]);
         assert_eq!(
             (next.status.jobs, next.status.calls_left_today, &next.notice, next.again),
-            (2, Some(97), &None, None)
+            (2, Some(95), &None, None)
         );
     }
 
@@ -414,6 +427,16 @@ mod tests {
     }
 
     #[test]
+    fn a_block_of_the_day_s_count_is_written_at_once_and_kept() {
+        let block = Counted { day: 20_781, calls: 10 };
+        let status = next_status(&settled(), &Facts { block: Some(block), ..in_order() }, at(1)).status;
+        let today = Some(CallsToday { day: "2026-11-24".to_owned(), counted: 10 });
+        let expected = AccountStatus { calls_today: today, calls_left_today: Some(90), ..settled() };
+        assert_eq!(status, expected, "3 were made, 7 more are counted");
+        assert_eq!(next_status(&status, &in_order(), at(2)).status, status);
+    }
+
+    #[test]
     fn pace_and_calls_left_and_the_last_accepted_call_are_told_when_something_else_is() {
         let mut facts = in_order();
         facts.usage = Some(Usage { reads_per_second: 2.0, left_today: Some(50), ..usage(Some(59)) });
@@ -424,7 +447,7 @@ mod tests {
         facts.jobs_may_be_told = true;
         let told = next_status(&settled(), &facts, at(80)).status;
         let expected = AccountStatus {
-            calls_left_today: Some(50),
+            calls_left_today: Some(48),
             reads_per_second: Some(2.0),
             last_accepted_time: Some(whole_seconds(at(10))),
             jobs: 9,
@@ -442,6 +465,7 @@ mod tests {
             answers in proptest::collection::vec((0..6, any::<bool>(), -2000..0_i64), 0..4),
             held in proptest::option::of(-100..1000_i64),
             has_usage in any::<bool>(),
+            block in proptest::option::of(1..100_u32),
             jobs in 0..3_usize,
             jobs_may_be_told in any::<bool>(),
         ) -> Facts {
@@ -465,6 +489,7 @@ mod tests {
                 facts.answers.learn(operation, error.as_ref(), at(when));
             }
             facts.usage = has_usage.then(|| usage(held));
+            facts.block = block.map(|calls| Counted { day: 20_781, calls });
             (facts.jobs, facts.jobs_may_be_told) = (jobs, jobs_may_be_told);
             facts
         }
@@ -475,6 +500,7 @@ mod tests {
         fn a_status_is_a_fixed_point_of_its_facts(before in facts(), facts in facts()) {
             let before = next_status(&AccountStatus::default(), &before, at(-50)).status;
             let status = next_status(&before, &facts, at(0)).status;
+            let facts = Facts { block: None, ..facts }; // it is written
             prop_assert_eq!(&next_status(&status, &facts, at(0)).status, &status);
             let later = next_status(&status, &facts, at(1));
             let grace_or_pause_ends = [facts.missing_since.map(|t| after(t, facts.grace)), facts.usage.as_ref().and_then(|u| u.held).map(|h| h.until)];
@@ -509,7 +535,9 @@ mod tests {
             let status = next_status(&before, &facts, at(0)).status;
             let jobs = status.jobs != before.jobs && facts.jobs_may_be_told;
             let pause = status.throttled_until != before.throttled_until;
-            prop_assert_eq!(status != before, status.conditions != before.conditions || pause || jobs);
+            let block = facts.block.is_some();
+            let called_for = status.conditions != before.conditions || pause || jobs || block;
+            prop_assert!(called_for || status == before, "{:?}", status);
         }
     }
 }

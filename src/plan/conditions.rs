@@ -219,6 +219,11 @@ fn waiting(seen: &Observed, plan: &Plan) -> Option<(Reason, String)> {
                 second(hold.until)
             ),
         )),
+        (None, Turn::Uncounted(_)) => Some((
+            Reason::WaitingForTurn,
+            "the account's count of the day's calls cannot be written to its status, and no call is made uncounted: it goes on when the API server takes that write"
+                .to_owned(),
+        )),
         (None, Turn::Waiting { long: true, .. }) => Some((
             Reason::WaitingForTurn,
             "it waits for its turn in the account's call budget, behind others that came first".to_owned(),

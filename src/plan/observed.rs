@@ -205,6 +205,8 @@ pub enum Turn {
         /// So long that a person should be told.
         long: bool,
     },
+    /// Waiting for this call, and for a while already because the account's count of the day could not be written.
+    Uncounted(Lane),
     /// A permit is at hand.
     Held(Lane),
 }

@@ -18,6 +18,7 @@
 //! `next_at` are asked anew.
 
 mod bucket;
+mod durable;
 mod lane;
 mod rate;
 
@@ -29,6 +30,8 @@ use jiff::Timestamp;
 
 pub use bucket::Limits;
 use bucket::{Bucket, Day, TRAVEL, UNUSED, WINDOW};
+pub use durable::Counted;
+use durable::Keepers;
 pub use lane::{Class, Lane};
 use lane::{Queue, Ticket};
 pub use rate::{HeldBy, Hold, Lesson};
@@ -94,6 +97,8 @@ pub struct Usage {
     pub used_today: u32,
     /// Calls left today; absent: no limit.
     pub left_today: Option<u32>,
+    /// Calls of this day that are counted by those who keep the count, be they made or not.
+    pub counted_today: u32,
     /// Whether starts are held back.
     pub held: Option<Hold>,
     /// How many wait for a turn.
@@ -120,6 +125,7 @@ struct Permit {
 pub struct Governor {
     buckets: [Bucket; 3],
     day: Day,
+    keepers: Keepers,
     parking: Option<Parking>,
     queues: BTreeMap<Lane, Queue>,
     places: BTreeMap<Arc<str>, Place>,
@@ -139,6 +145,7 @@ impl Governor {
                 Bucket::new(None, total),
             ],
             day: Day::new(limits.calls_per_day),
+            keepers: Keepers::default(),
             parking: None,
             queues: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -240,9 +247,10 @@ impl Governor {
         Lane::ALL.iter().filter_map(|lane| self.due(*lane, now)).min()
     }
 
-    /// The call leaves now. False: the permit was taken back, and the call must not be made.
+    /// The call leaves now. False: the permit was taken back, or is of yesterday's count; the call must not be made.
     #[must_use = "a call without a permit breaks the quota"]
     pub fn sent(&mut self, permit: PermitId, now: Moment) -> bool {
+        self.turn_day(now);
         let Some(permit) = self.permits.get_mut(&permit).filter(|permit| permit.end > now.mono) else { return false };
         if !permit.sent {
             permit.sent = true;
@@ -306,6 +314,7 @@ impl Governor {
     }
 
     fn turn_day(&mut self, now: Moment) {
+        self.void_at_midnight(now);
         let under_way = self.permits.values().filter(|permit| permit.end > now.mono + WINDOW).count();
         self.day.turn(now.wall, under_way);
     }
@@ -342,6 +351,7 @@ impl Governor {
             writes_per_second: self.interval(Class::Write, now).as_secs_f64().recip(),
             used_today: self.day.used(now.wall),
             left_today: self.day.left(Lane::Start, now.wall),
+            counted_today: self.counted_today(now),
             held: self.held(Lane::Start, now),
             waiting: self.places.len(),
         }
@@ -359,7 +369,7 @@ impl Governor {
         let backlog = self.queues.get(&Lane::Start).map_or(0, |starts| u32::try_from(starts.len()).unwrap_or(u32::MAX));
         let withheld = lane == Lane::Look && self.interval(Class::Write, now).saturating_mul(backlog) > BACKLOG;
         let waited_for = self.queues.get(&lane).is_some_and(|queue| queue.len() > 0);
-        (waited_for && !withheld).then(|| self.free_at(lane, now))
+        (waited_for && !withheld && !self.lacks_block(lane, now)).then(|| self.free_at(lane, now))
     }
 
     fn free_at(&self, lane: Lane, now: Moment) -> Duration {

@@ -294,6 +294,7 @@ impl Choices<'_> {
             Turn::None,
             Turn::Waiting { lane, long: false },
             Turn::Waiting { lane, long: true },
+            Turn::Uncounted(lane),
         ]);
         o.hold =
             self.of(&[None, Some(Hold { until: hence(60), day: false }), Some(Hold { until: hence(999), day: true })]);

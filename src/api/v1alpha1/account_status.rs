@@ -9,7 +9,8 @@ use super::{bounds, cut};
 use crate::api::condition::{Condition, ConditionStatus, ConditionType, Reason, Saying, set, whole_seconds};
 
 /// What the operator knows of an account. Written by the operator alone, when a condition changes, when calls begin or
-/// end to pause for more than a minute, and, once a minute at most, when the number of jobs changed.
+/// end to pause for more than a minute, ahead of every fifth call where calls of a day are limited, and, once a minute at
+/// most, when the number of jobs changed.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountStatus {
@@ -21,7 +22,10 @@ pub struct AccountStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// callsLeftToday of the account's calls of the day, when this status was written. Absent: no limit, or not known.
+    /// callsToday counts the calls of a day ahead of their use, in blocks of 5, so that no restart refills the day. Absent: the account has no limit of the day, or no call was made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_today: Option<CallsToday>,
+    /// callsLeftToday beside those that callsToday counts, when this status was written. Absent: no limit, or not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_left_today: Option<i32>,
     /// throttledUntil is the end of a pause of all calls of more than a minute: the cloud throttles, or the day is used up.
@@ -41,12 +45,26 @@ pub struct AccountStatus {
     pub jobs: i32,
 }
 
+/// The count of one day.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CallsToday {
+    /// day of UTC+8, as 2026-11-24.
+    #[schemars(length(max = 128))]
+    pub day: String,
+    /// counted: at most so many calls were made on that day, refused and failed ones included.
+    pub counted: i64,
+}
+
 impl AccountStatus {
     /// Cuts every text to the bounds of the schema, so that no status can be refused.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         for c in &mut self.conditions {
             cut(&mut c.message, bounds::TEXT);
+        }
+        if let Some(today) = &mut self.calls_today {
+            cut(&mut today.day, bounds::WORD);
         }
         self
     }
@@ -64,6 +82,7 @@ impl AccountStatus {
         Self {
             observed_generation: 1,
             conditions: set(&[], vec![says], 1, Timestamp::UNIX_EPOCH),
+            calls_today: Some(CallsToday { day: "2026-11-24".to_owned(), counted: 1 }),
             calls_left_today: Some(1),
             throttled_until: Some(time.clone()),
             reads_per_second: Some(0.5),

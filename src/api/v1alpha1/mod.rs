@@ -9,7 +9,7 @@ mod record;
 pub use account::{
     AccountQuota, Credentials, DataWorksAccount, DataWorksAccountSpec, Edition, Network, SecretRef, Signature,
 };
-pub use account_status::AccountStatus;
+pub use account_status::{AccountStatus, CallsToday};
 pub use job::{
     AccountRef, DataIntegrationJob, DataIntegrationJobSpec, FailoverSettings, JobStatus, OnUnknown,
     RealtimeStartSettings,

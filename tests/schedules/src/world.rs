@@ -220,10 +220,14 @@ impl World {
                 Rate::Total(_) => "Professional",
                 Rate::Split { .. } | Rate::Unlimited => "Enterprise",
             };
+            let quota = if self.schedule.counts_days() { json!({ "callsPerDay": 100_000 }) } else { json!({}) };
             let account = json!({
                 "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
                 "metadata": { "name": "main", "namespace": namespace },
-                "spec": { "regionId": "cn-shanghai", "edition": edition, "credentials": { "secretRef": { "name": "key" } } },
+                "spec": {
+                    "regionId": "cn-shanghai", "edition": edition, "quota": quota,
+                    "credentials": { "secretRef": { "name": "key" } },
+                },
             });
             let uri = format!("/apis/dijob.dev/v1alpha1/namespaces/{namespace}/dataworksaccounts");
             self.ask(PEOPLE, Verb::Create, &uri, Some(account));

@@ -35,10 +35,11 @@ pub(super) async fn one(ctx: Arc<Context>, key: ObjectKey) -> Passed {
     let result = pass(&ctx, &key).await;
     let now = ctx.clock.elapsed();
     let failures = |change: fn(i32) -> i32| {
-        ctx.accounts.update(&key, |known| {
+        let all = ctx.accounts.update(&key, |known| {
             known.failures = change(known.failures);
             known.failures
-        })
+        });
+        all.unwrap_or(1)
     };
     let (next, wakes_jobs) = match result {
         Ok((next, wakes_jobs)) => {
@@ -57,9 +58,6 @@ pub(super) async fn one(ctx: Arc<Context>, key: ObjectKey) -> Passed {
             (Some(now + wait), false)
         }
     };
-    if ctx.objects.account(&key.namespace, &key.name).is_none() {
-        ctx.accounts.forget(&key); // it went while it was passed
-    }
     Passed { key, next, wakes_jobs }
 }
 
@@ -93,7 +91,7 @@ async fn pass(ctx: &Context, key: &ObjectKey) -> Result<(Option<Duration>, bool)
         }
     }
     let version = credentials_version(&facts.account, &facts.key);
-    let passed = ctx.accounts.update(key, |known| known.passed.replace(version.clone()));
+    let passed = ctx.accounts.update(key, |known| known.passed.replace(version.clone())).flatten();
     let wakes_jobs = passed.is_some_and(|passed| passed != version);
     let wait = |at: Timestamp| ctx.clock.elapsed() + Duration::try_from(at.duration_since(now)).unwrap_or_default();
     Ok((next.again.map(wait), wakes_jobs))
@@ -117,6 +115,7 @@ async fn facts(
         known.missing_since = if missing { known.missing_since.or(Some(now)) } else { None };
         known.clone()
     });
+    let known = known.unwrap_or_default(); // it went meanwhile
     let elapsed = ctx.clock.elapsed();
     let facts = Facts {
         generation: account.metadata.generation.unwrap_or_default(),

@@ -20,6 +20,7 @@ use crate::api::DataWorksAccount;
 use crate::dataworks::error::{Error as CloudError, Operation};
 use crate::lease::Role;
 use crate::plan::account::Answers;
+use crate::telemetry::{self, AccountName};
 
 /// Passes of accounts at once.
 const AT_ONCE: usize = 4;
@@ -73,7 +74,7 @@ impl Accounts {
 
     /// A pass of a job saw these versions of account and Secret. Others than before are news to the account.
     pub fn saw(&self, key: &ObjectKey, version: &str) {
-        if self.update(key, |known| known.meets(version)) {
+        if self.update(key, |known| known.meets(version)) == Some(true) {
             self.lock().woken.insert(key.clone());
             self.changed.notify_one();
         }
@@ -97,18 +98,19 @@ impl Accounts {
         }
     }
 
-    pub(super) fn update<T>(&self, key: &ObjectKey, change: impl FnOnce(&mut Known) -> T) -> T {
-        change(self.lock().known.entry(key.clone()).or_default())
+    /// Changes what is remembered of an account, unless it went.
+    pub(super) fn update<T>(&self, key: &ObjectKey, change: impl FnOnce(&mut Known) -> T) -> Option<T> {
+        self.lock().known.get_mut(key).map(change)
+    }
+
+    /// An account is there. Only the loop that sees accounts come and go says so: what passes say late of one that went
+    /// would be kept for ever.
+    fn begin(&self, key: &ObjectKey) {
+        self.lock().known.entry(key.clone()).or_default();
     }
 
     fn take_woken(&self) -> BTreeSet<ObjectKey> {
         std::mem::take(&mut self.lock().woken)
-    }
-
-    pub(super) fn forget(&self, key: &ObjectKey) {
-        let mut inner = self.lock();
-        inner.known.remove(key);
-        inner.woken.remove(key);
     }
 }
 
@@ -187,6 +189,7 @@ impl Controller {
         if let Some(before) = before.filter(|before| Some(before) != uid.as_ref() && news == News::Spec) {
             self.ctx.forget_account(&key, &before); // it was made again under its name
         }
+        self.ctx.accounts.begin(&key);
         match news {
             News::None => return,
             News::Status => {}
@@ -200,15 +203,14 @@ impl Controller {
             self.ctx.forget_account(key, &uid);
         }
         self.ctx.objects.put_invalid_account(key, problem);
+        self.ctx.accounts.begin(key);
         self.wake(key);
         self.accounts.queue.changed(key, self.ctx.clock.elapsed());
     }
 
     pub(super) fn account_gone(&mut self, key: &ObjectKey) {
-        if let Some(uid) = self.ctx.objects.remove_account(key) {
-            self.ctx.forget_account(key, &uid);
-        }
-        self.ctx.accounts.forget(key);
+        let uid = self.ctx.objects.remove_account(key).unwrap_or_default();
+        self.ctx.forget_account(key, &uid);
         self.accounts.queue.remove(key);
         self.wake(key);
     }
@@ -232,8 +234,18 @@ impl Controller {
 }
 
 impl Context {
+    /// What is counted of the account goes under the same lock as in [`Self::count_call`].
     fn forget_account(&self, key: &ObjectKey, uid: &str) {
-        self.accounts.forget(key);
         self.turns.forget_account(uid);
+        let mut inner = self.accounts.lock();
+        inner.known.remove(key);
+        inner.woken.remove(key);
+        self.metrics.forget_account(AccountName { namespace: &key.namespace, name: &key.name });
+    }
+
+    /// Counts a call for its account, unless that went while it was made.
+    pub(super) fn count_call(&self, key: &ObjectKey, operation: telemetry::Operation, answer: telemetry::Answer) {
+        let of = AccountName { namespace: &key.namespace, name: &key.name };
+        self.accounts.update(key, |_| self.metrics.account_call(of, operation, answer));
     }
 }

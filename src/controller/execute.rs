@@ -153,7 +153,9 @@ fn learn<T>(ctx: &Context, subject: &Subject, access: &Access, operation: Operat
         Operation::StartDiJob => telemetry::Operation::StartDiJob,
         Operation::GetDiJob => telemetry::Operation::GetDiJob,
     };
-    ctx.metrics.cloud_call(operation, error.map_or(telemetry::Answer::Ok, label));
+    let answer = error.map_or(telemetry::Answer::Ok, label);
+    ctx.metrics.cloud_call(operation, answer);
+    ctx.count_call(&account_of(&subject.key, &subject.job), operation, answer);
     let version = subject.seen.credentials_version();
     ctx.accounts.learned(&account_of(&subject.key, &subject.job), &version, called, error, ctx.clock.now());
 }

@@ -56,6 +56,8 @@ use crate::telemetry::Metrics;
 
 /// The heartbeat of the loop.
 const BEAT: Duration = Duration::from_secs(1);
+/// Metrics of budgets are brought up to date at each of so many beats.
+const TELL: u32 = 5;
 
 /// What is needed to run; all of it is given, nothing is read from the environment.
 pub struct Parts {
@@ -137,6 +139,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         invalid: BTreeMap::new(),
         listed: false,
         leads: false,
+        beats: 0,
     };
     controller.work(&stop).await;
     controller.end().await;
@@ -159,6 +162,7 @@ struct Controller {
     listed: bool,
     /// This process leads.
     leads: bool,
+    beats: u32,
 }
 
 impl Controller {
@@ -180,7 +184,7 @@ impl Controller {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                _ = beat.tick() => ctx.health.beat(),
+                _ = beat.tick() => self.beat(),
                 changed = role.changed() => {
                     if changed.is_err() || *role.borrow() == Role::Lost {
                         return;
@@ -193,6 +197,14 @@ impl Controller {
                 () = ctx.turns.changed.notified() => next_turn = self.turns(),
                 () = tokio::time::sleep_until(wake) => next_turn = self.turns(),
             }
+        }
+    }
+
+    fn beat(&mut self) {
+        self.ctx.health.beat();
+        self.beats = self.beats.wrapping_add(1);
+        if self.beats.is_multiple_of(TELL) {
+            self.ctx.turns.tell_budgets();
         }
     }
 
@@ -752,6 +764,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_series_of_an_account_that_is_gone_do_not_come_back_with_a_late_pass() {
+        let mut controller = controller();
+        let ctx = controller.ctx.clone();
+        controller.seen(Seen::Account(serde_json::from_value(account()).unwrap()));
+        let key = ctx.put(job(), None);
+        let of_account = ObjectKey { namespace: "team".to_owned(), name: "main".to_owned() };
+        let late = ctx.objects.account("team", "main").unwrap().unwrap();
+        let limits = crate::quota::Limits::shared(5.0, Some(100));
+        let budget = turns::BudgetKey { place: "cn-shanghai".to_owned(), key_id: "canary".to_owned() };
+        let series = || {
+            let party = turns::Party::of(&late, limits);
+            ctx.turns.state(&budget, &party, || ctx.objects.account_uid(&of_account).as_ref() == Some(&party.uid));
+            ctx.count_call(&of_account, crate::telemetry::Operation::GetDiJob, crate::telemetry::Answer::Ok);
+            ctx.accounts.saw(&of_account, "late");
+            ctx.turns.tell_budgets();
+            ctx.metrics.encode().unwrap().lines().filter(|line| line.starts_with("dijob_account_")).count()
+        };
+        assert_eq!(series(), 4, "calls, two classes, calls left");
+        controller.seen(Seen::AccountGone(of_account.clone()));
+        assert_eq!(series(), 0);
+        assert_eq!(controller.queue.pop(ctx.clock.elapsed()), Some(key), "its job is told");
+        ctx.turns.tick();
+        assert_eq!(ctx.turns.usage(&budget), None, "nobody draws on its budget");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_account_in_order_is_told_so_once_and_its_status_comes_back_as_no_news() {
         let world = Arc::new(World { reached: true, ..World::default() });
         let (_role, seen) = role_watch::channel(Role::always("pod"));
@@ -795,7 +833,7 @@ mod tests {
         let ctx = Arc::new(Arc::new(World::default()).context());
         let (queue, running, invalid) = (Queue::default(), JoinSet::new(), BTreeMap::new());
         let accounts = Passes::default();
-        Controller { ctx, queue, running, passes: 8, accounts, invalid, listed: true, leads: false }
+        Controller { ctx, queue, running, passes: 8, accounts, invalid, listed: true, leads: false, beats: 0 }
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,6 +66,7 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
     let annotation = |name: &str| job.annotations().get(name).cloned();
     let budget = access.as_ref().map(|a| &a.budget);
     let (turn, hold) = ctx.turns.standing(budget, &uid);
+    let turn_at = ctx.turns.expected(budget, &uid);
     let (holder, lease_transitions) = match &*ctx.role.borrow() {
         Role::Leader { holder, transitions, .. } => (holder.clone(), *transitions),
         Role::Follower | Role::Lost => (String::new(), 0),
@@ -90,6 +91,7 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
         unrecorded: facts.unrecorded,
         never_sent,
         turn,
+        turn_at,
         hold,
         cloud_offset,
         jitter: ctx.clock.jitter(),
@@ -130,12 +132,14 @@ fn drop_foreign_look(ctx: &Context, seen: &mut Observed) {
 pub fn refresh(ctx: &Context, subject: &Subject) -> Observed {
     let uid = &subject.seen.object.uid;
     let facts = ctx.memory.facts(uid);
-    let (turn, hold) = ctx.turns.standing(subject.access.as_ref().map(|a| &a.budget), uid);
+    let budget = subject.access.as_ref().map(|a| &a.budget);
+    let (turn, hold) = ctx.turns.standing(budget, uid);
     let host = subject.access.as_ref().map(|a| a.service.endpoint.host());
     Observed {
         reading: facts.reading,
         call_at: facts.call.at,
         turn,
+        turn_at: ctx.turns.expected(budget, uid),
         hold,
         cloud_offset: host.map(|h| ctx.memory.offset(h)).unwrap_or_default(),
         ..subject.seen.clone()
@@ -201,7 +205,8 @@ pub(super) async fn key_of(
         KeyView::Missing(why) => (Key::Missing(why), None),
         KeyView::Ready(access_key, version) => {
             let budget = budget_of(&service, &access_key);
-            ctx.turns.state(&budget, &Party::of(account, limits(account)));
+            let party = Party::of(account, limits(account));
+            ctx.turns.state(&budget, &party, || ctx.objects.account_uid(&party.key).as_ref() == Some(&party.uid));
             let id = access_key.id.clone();
             (Key::Ready { id, version }, Some(Access { service, key: access_key, budget, secret: from.clone() }))
         }

@@ -54,6 +54,8 @@ struct Budget {
     /// The counts of the day that accounts were asked to write, by uid.
     asked: BTreeMap<String, Counted>,
     uncounted: Uncounted,
+    /// What was last told of it in metrics.
+    told: Option<telemetry::Budget>,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ struct Inner {
     /// The budget of each account, by uid.
     budget_of: BTreeMap<String, BudgetKey>,
     waiting: BTreeMap<String, (BudgetKey, Lane, ObjectKey)>,
+    /// Since when each of them waits.
+    asked_at: BTreeMap<String, Duration>,
     held: BTreeMap<String, Permit>,
     throttled: BTreeSet<String>,
     /// Whose turn came while another one asked, or who waits in a budget that is held now; they are yet to be woken.
@@ -117,6 +121,7 @@ impl Turns {
                 entry.governor.ask(waiter, lane, now);
             }
             inner.waiting.insert(uid.to_owned(), (budget.clone(), lane, key.clone()));
+            inner.asked_at.entry(uid.to_owned()).or_insert(now.mono);
             inner.grant(&self.metrics, self.passes, now);
             inner.woken.retain(|woken| woken != key); // it is awake
         }
@@ -265,6 +270,8 @@ impl Inner {
                 budget.under_way += 1;
                 total += 1;
                 metrics.permit(label(grant.lane), telemetry::Permit::Granted);
+                let since = self.asked_at.remove(&grant.uid).unwrap_or(now.mono);
+                metrics.permit_wait(label(grant.lane), now.mono.saturating_sub(since));
                 if let Some((_, _, object)) = self.waiting.remove(&grant.uid) {
                     self.woken.push(object);
                 }
@@ -301,6 +308,7 @@ impl Inner {
     }
 
     fn leave(&mut self, uid: &str) {
+        self.asked_at.remove(uid);
         if let Some((key, _, _)) = self.waiting.remove(uid)
             && let Some(budget) = self.budgets.get_mut(&key)
         {
@@ -336,7 +344,7 @@ mod tests {
     fn turns(passes: usize) -> Turns {
         let turns = Turns::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new(), passes);
         for endpoint in ["a", "b", "c", "d"] {
-            turns.state(&budget(endpoint), &party(endpoint, Limits::split(50.0, 20.0)));
+            turns.state(&budget(endpoint), &party(endpoint, Limits::split(50.0, 20.0)), || true);
         }
         turns
     }
@@ -392,7 +400,7 @@ mod tests {
     async fn who_waits_is_told_once_when_the_days_calls_are_used_up() {
         let turns = turns(64);
         let spent = Limits { calls_per_day: Some(1), ..Limits::split(50.0, 20.0) };
-        turns.state(&budget("a"), &party("a", spent));
+        turns.state(&budget("a"), &party("a", spent), || true);
         for uid in ["1", "2", "3"] {
             turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
         }

@@ -45,6 +45,8 @@ pub struct Observed {
     pub never_sent: bool,
     /// Our place in the governor.
     pub turn: Turn,
+    /// When our turn is expected to come. Absent: we do not wait, or for nobody's turn.
+    pub turn_at: Option<Timestamp>,
     /// What holds every call of the account back.
     pub hold: Option<Hold>,
     /// The cloud's clock minus ours.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::{Budget, BudgetKey, Inner, LONG, Turns};
@@ -10,6 +11,7 @@ use crate::api::DataWorksAccount;
 use crate::controller::objects::key_of;
 use crate::controller::queue::ObjectKey;
 use crate::quota::{Counted, Governor, Limits, Moment, Usage};
+use crate::telemetry::{self, AccountName};
 
 /// An account that draws on a budget.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,11 +64,15 @@ impl Uncounted {
 }
 
 impl Turns {
-    /// An account states the limits of its budget, and shows its count of the day. From another budget it is gone.
-    pub fn state(&self, budget: &BudgetKey, party: &Party) {
+    /// An account states the limits of its budget, and shows its count of the day. From another budget it is gone. One that
+    /// is not there any more states nothing: it would be waited for, for ever, to keep the count.
+    pub fn state(&self, budget: &BudgetKey, party: &Party, is_there: impl FnOnce() -> bool) {
         let now = self.now();
         let mut guard = self.lock();
         let inner = &mut *guard;
+        if !is_there() {
+            return;
+        }
         if inner.budget_of.get(&party.uid) != Some(budget) {
             inner.leave_budget(&party.uid);
             inner.budget_of.insert(party.uid.clone(), budget.clone());
@@ -78,9 +84,11 @@ impl Turns {
             known_hold: None,
             asked: BTreeMap::new(),
             uncounted: Uncounted::default(),
+            told: None,
         });
         if entry.parties.get(&party.uid) != Some(party) {
             entry.parties.insert(party.uid.clone(), party.clone());
+            entry.told = None;
             entry.lowest_holds();
             entry.governor.keep(&party.uid, party.counted, now);
         }
@@ -104,9 +112,36 @@ impl Turns {
         self.changed.notify_one();
     }
 
-    /// The account is gone, or has no key any more.
+    /// The account is gone; it is so for all who are asked whether it is there.
     pub fn forget_account(&self, uid: &str) {
         self.lock().leave_budget(uid);
+    }
+
+    /// Tells how the budgets of all accounts stand, where that differs from what was told.
+    pub fn tell_budgets(&self) {
+        let now = self.now();
+        for budget in self.lock().budgets.values_mut() {
+            let usage = budget.governor.usage(now);
+            let stands = telemetry::Budget {
+                reads_per_second: usage.reads_per_second,
+                writes_per_second: usage.writes_per_second,
+                left_today: usage.left_today,
+            };
+            let is_news = budget.told != Some(stands);
+            budget.told = Some(stands);
+            for party in budget.parties.values().filter(|_| is_news) {
+                let of = AccountName { namespace: &party.key.namespace, name: &party.key.name };
+                self.metrics.account_budget(of, stands);
+            }
+        }
+    }
+
+    /// When the turn of an object that waits is expected to come, if nobody comes or goes.
+    #[must_use]
+    pub fn expected(&self, budget: Option<&BudgetKey>, uid: &str) -> Option<Timestamp> {
+        let now = self.now();
+        let standing = self.lock().budgets.get(budget?)?.governor.standing(uid, now)?;
+        now.wall.checked_add(standing.expected_wait).ok()
     }
 
     /// What there is to tell of a budget.
@@ -171,8 +206,6 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
     use crate::clock::Clock;
     use crate::plan::observed::Turn;
@@ -206,9 +239,9 @@ mod tests {
         let turns = turns();
         let shared = budget("k");
         for name in ["basic", "other"] {
-            turns.state(&shared, &party(name, Some(100).filter(|_| name == "basic")));
+            turns.state(&shared, &party(name, Some(100).filter(|_| name == "basic")), || true);
         }
-        turns.state(&budget("l"), &party("apart", Some(100)));
+        turns.state(&budget("l"), &party("apart", Some(100)), || true);
         assert_eq!(asked(&turns), [""; 0], "nobody waits");
         turns.ask(&shared, "1", &key("job"), Lane::Start);
         assert_eq!(asked(&turns), ["basic", "other"]);
@@ -226,7 +259,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_count_that_is_not_written_is_told_after_a_while_and_when_that_is_over() {
         let turns = turns();
-        turns.state(&budget("k"), &party("basic", Some(100)));
+        turns.state(&budget("k"), &party("basic", Some(100)), || true);
         turns.ask(&budget("k"), "1", &key("job"), Lane::Start);
         let standing = || turns.standing(Some(&budget("k")), "1").0;
         let (woken, next) = turns.tick();
@@ -247,11 +280,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_account_with_another_key_leaves_its_budget_and_one_that_nobody_needs_is_forgotten() {
         let turns = turns();
-        turns.state(&budget("k"), &party("low", None));
-        turns.state(&budget("k"), &Party { limits: Limits::split(50.0, 20.0), ..party("high", None) });
+        turns.state(&budget("k"), &party("low", None), || true);
+        turns.state(&budget("k"), &Party { limits: Limits::split(50.0, 20.0), ..party("high", None) }, || true);
         let pace = || turns.usage(&budget("k")).map(|usage| usage.reads_per_second > 20.0);
         assert_eq!(pace(), Some(false));
-        turns.state(&budget("l"), &party("low", None));
+        turns.state(&budget("l"), &party("low", None), || true);
         turns.tick();
         assert_eq!(pace(), Some(true), "the lowest of those that are left");
         turns.forget_account("high");
@@ -262,7 +295,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_budget_whose_calls_of_the_day_are_counted_is_remembered_until_the_day_is_over() {
         let turns = turns();
-        turns.state(&budget("k"), &Party { counted: Counted::read("1970-01-01", 40), ..party("basic", Some(100)) });
+        turns.state(
+            &budget("k"),
+            &Party { counted: Counted::read("1970-01-01", 40), ..party("basic", Some(100)) },
+            || true,
+        );
         turns.forget_account("basic");
         turns.tick();
         assert_eq!(turns.usage(&budget("k")).map(|usage| usage.used_today), Some(40));

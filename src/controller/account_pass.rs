@@ -110,6 +110,10 @@ async fn facts(
     let now = ctx.clock.now();
     let version = credentials_version(&view, &key_view);
     let missing = matches!(key_view, Key::Missing(_));
+    if missing {
+        // Who creates account, Secret and job in this order does not wait for what was read before the Secret was there.
+        ctx.secrets.forget(&key.namespace, &account.spec.credentials.secret_ref.name);
+    }
     let known = ctx.accounts.update(key, |known| {
         known.meets(&version);
         known.missing_since = if missing { known.missing_since.or(Some(now)) } else { None };

@@ -119,6 +119,9 @@ impl Accounts {
 pub struct Passes {
     queue: Queue,
     running: JoinSet<Passed>,
+    /// Accounts that were there when this process began to lead, and were not passed since. Their counts of the day may be
+    /// higher than those of others that share their budgets.
+    unread: BTreeSet<ObjectKey>,
 }
 
 /// What a pass of an account leads to.
@@ -159,6 +162,7 @@ impl Controller {
     pub(super) fn account_ended(&mut self, passed: &Passed) {
         let Passed { key, next, wakes_jobs } = passed;
         self.accounts.queue.done(key, *next, self.ctx.clock.elapsed());
+        self.account_was_read(key);
         if *wakes_jobs {
             self.wake(key);
         }
@@ -172,11 +176,26 @@ impl Controller {
         }
     }
 
-    /// A process that begins to lead passes every account once.
+    /// A process that begins to lead, and knows the accounts, passes each of them once.
     pub(super) fn pass_all_accounts(&mut self) {
         let now = self.ctx.clock.elapsed();
         for key in self.ctx.objects.account_keys() {
             self.accounts.queue.changed(&key, now);
+            self.accounts.unread.insert(key);
+        }
+        self.count_when_all_are_read();
+    }
+
+    fn account_was_read(&mut self, key: &ObjectKey) {
+        if self.accounts.unread.remove(key) {
+            self.count_when_all_are_read();
+        }
+    }
+
+    /// When all accounts were read once, or could not be, calls of budgets with a count of the day may begin.
+    fn count_when_all_are_read(&self) {
+        if self.accounts.unread.is_empty() {
+            self.ctx.turns.begin_counting();
         }
     }
 
@@ -212,6 +231,7 @@ impl Controller {
         let uid = self.ctx.objects.remove_account(key).unwrap_or_default();
         self.ctx.forget_account(key, &uid);
         self.accounts.queue.remove(key);
+        self.account_was_read(key);
         self.wake(key);
     }
 

@@ -257,13 +257,15 @@ impl Controller {
         let begins = leads && !self.leads;
         if begins {
             self.ctx.memory.forget_looks();
-            self.pass_all_accounts();
             let now = self.ctx.clock.elapsed();
             for key in self.ctx.objects.job_keys().into_iter().chain(self.invalid.keys().cloned()) {
                 self.queue.changed(&key, now);
             }
         }
         self.leads = leads;
+        if begins && self.listed {
+            self.pass_all_accounts();
+        }
         begins
     }
 
@@ -309,6 +311,9 @@ impl Controller {
             }
             Seen::AllListed => {
                 self.listed = true;
+                if self.leads {
+                    self.pass_all_accounts();
+                }
                 self.ctx.health.set_ready(Ok(()));
             }
             Seen::Failed(kind, error) => {

@@ -72,6 +72,8 @@ struct Inner {
     woken: Vec<ObjectKey>,
     /// Accounts whose budget has a long hold that began, moved or ended; they are yet to be told.
     accounts: BTreeSet<ObjectKey>,
+    /// Every account was read since this process began to lead: what the day's counts say is known.
+    counts: bool,
 }
 
 /// All budgets of this process.
@@ -146,7 +148,7 @@ impl Turns {
         self.metrics.waiting_turns(inner.waiting.len());
         // A budget with all its calls under way is looked at again when one of them ends.
         let total = inner.under_way();
-        let free = inner.budgets.values().filter(|b| b.room(self.passes, total) > 0);
+        let free = inner.budgets.values().filter(|b| b.room(self.passes, total) > 0 && b.may_call(inner.counts));
         let next = free.filter_map(|b| b.governor.next_at(now)).min();
         let uncounted = inner.budgets.values().filter_map(|b| b.uncounted.long_at()).min();
         (granted, next.into_iter().chain(uncounted).min())
@@ -264,7 +266,8 @@ impl Inner {
 
     fn grant(&mut self, metrics: &Metrics, passes: usize, now: Moment) {
         let mut total = self.under_way();
-        for (key, budget) in &mut self.budgets {
+        let counts = self.counts;
+        for (key, budget) in self.budgets.iter_mut().filter(|(_, budget)| budget.may_call(counts)) {
             let room = budget.room(passes, total);
             for grant in budget.governor.grants_within(now, room) {
                 budget.under_way += 1;
@@ -344,6 +347,7 @@ mod tests {
     fn turns(passes: usize) -> Turns {
         let turns = Turns::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new(), passes);
         for endpoint in ["a", "b", "c", "d"] {
+            turns.begin_counting();
             turns.state(&budget(endpoint), &party(endpoint, Limits::split(50.0, 20.0)), || true);
         }
         turns

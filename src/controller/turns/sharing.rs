@@ -94,6 +94,14 @@ impl Turns {
         }
     }
 
+    /// All accounts were read: of a budget that several share, the highest count of the day is known.
+    pub fn begin_counting(&self) {
+        let began = std::mem::replace(&mut self.lock().counts, true);
+        if !began {
+            self.changed.notify_one();
+        }
+    }
+
     /// The count of the day that this account is to write now, if any. It says afterwards whether it did.
     pub fn block(&self, budget: &BudgetKey, uid: &str) -> Option<Counted> {
         let now = self.now();
@@ -153,6 +161,11 @@ impl Turns {
 }
 
 impl Budget {
+    /// Whether calls may begin: with a count of the day, not before the counts of all accounts are known.
+    pub(super) fn may_call(&self, counts: bool) -> bool {
+        counts || !self.governor.has_day_limit()
+    }
+
     /// The accounts that are to write the count of the day, each told once of each count.
     pub(super) fn ask_for_block(&mut self, now: Moment) -> Vec<ObjectKey> {
         let lacking: BTreeMap<String, Counted> = self.governor.lacking(now).into_iter().collect();
@@ -226,7 +239,9 @@ mod tests {
     }
 
     fn turns() -> Turns {
-        Turns::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new(), 64)
+        let turns = Turns::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new(), 64);
+        turns.begin_counting();
+        turns
     }
 
     fn asked(turns: &Turns) -> Vec<String> {
@@ -254,6 +269,21 @@ mod tests {
             turns.tick();
             assert_eq!(turns.standing(Some(&shared), "1").0, turn, "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limited_day_begins_when_all_accounts_were_read() {
+        let turns = Turns::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new(), 64);
+        turns.state(&budget("k"), &party("basic", Some(100)), || true);
+        turns.state(&budget("l"), &party("other", None), || true);
+        turns.ask(&budget("k"), "1", &key("job"), Lane::Start);
+        turns.ask(&budget("l"), "2", &key("job-2"), Lane::Start);
+        assert!(turns.block(&budget("k"), "basic").is_some());
+        turns.block_ended(&budget("k"), "basic", true);
+        assert_eq!(turns.tick(), (vec![], None), "there is nothing to wake up for");
+        assert_eq!(turns.standing(Some(&budget("l")), "2").0, Turn::Held(Lane::Start), "the other has no day");
+        turns.begin_counting();
+        assert_eq!(turns.tick().0, [key("job")]);
     }
 
     #[tokio::test(start_paused = true)]

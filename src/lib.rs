@@ -29,7 +29,10 @@
 //! | next status | [`plan::next_status`] | pure: the only constructor of a status, conditions included |
 //! | record | `controller::record` | writes it under the version that was decided on; equal status is not sent |
 //!
-//! Then it observes again, a few times in a row at most. Each call of the cloud is an action of its own and waits for its
+//! An account has passes of its own, which call nothing: `controller::account_pass` tells how it stands by [`plan::account`],
+//! and keeps the day's count of [`quota`] in its status, ahead of the calls.
+//!
+//! A job's pass then observes again, a few times in a row at most. Each call of the cloud is an action of its own and waits for its
 //! turn in [`quota`], with nothing durable held. One action must not be repeated, and its order is its meaning:
 //!
 //! ```text

@@ -3,9 +3,13 @@
 //! **May touch:** the process's subscriber of logs, once; standard error; counters in memory.
 //!
 //! **Guarantees**
-//! 1. A label is a variant of an enum here: no name of an object, no text of an error, so the number of series is fixed.
-//! 2. Every series is there from the start, at 0, so that the first event already is an increase.
+//! 1. A label is a variant of an enum here, or the name of an account: no name of a job, no text of an error. So the number
+//!    of series is fixed, but for those of accounts, which end with their account.
+//! 2. Every series but those is there from the start, at 0, so that the first event already is an increase.
 //! 3. Counting takes no lock that a pass could wait for longer than for another count or a scrape.
+
+mod accounts;
+mod waits;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -20,6 +24,8 @@ use prometheus_client::registry::{Metric, Registry};
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+pub use self::accounts::{AccountName, Budget};
 
 /// The kube client logs each failed call as an error of its own, those that a pass expects included. The operator says
 /// it in its own words; a filter of the user's that names this target wins.
@@ -65,6 +71,9 @@ macro_rules! label {
 
         impl $name {
             const WORDS: &[&'static str] = &[$($text,)+];
+
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The word in metrics.
             #[must_use]
@@ -188,8 +197,10 @@ label! {
     StatusWrite {
         /// Ahead of a start.
         Intent = "intent",
-        /// Everything else.
+        /// Everything else of a job.
         Record = "record",
+        /// Of an account.
+        Account = "account",
     }
 }
 
@@ -222,6 +233,8 @@ pub struct Metrics {
     cloud_calls: Family<Labels<2>, Counter>,
     starts: Family<Labels<2>, Counter>,
     permits: Family<Labels<2>, Counter>,
+    permit_waits: waits::Waits,
+    accounts: accounts::Accounts,
     waiting_turns: Gauge,
     passes: Family<Labels<1>, Counter>,
     status_writes: Family<Labels<2>, Counter>,
@@ -252,6 +265,8 @@ impl Metrics {
             cloud_calls: family(r, "cloud_calls", "Calls of the cloud's API by what came of them", calls),
             starts: family(r, "starts", "Starts of jobs; one may count as accepted and later as confirmed", starts),
             permits: family(r, "permits", "Permits of the quota: granted, and of these returned unused", permits),
+            permit_waits: waits::register(r),
+            accounts: accounts::Accounts::register(r),
             waiting_turns: gauge(r, "waiting_turns", "Jobs that wait for their turn in the quota"),
             passes: family(r, "passes", "Passes over jobs by how they ended", single("result", Ended::WORDS)),
             status_writes: family(r, "status_writes", "Writes of status by why and how they ended", writes),
@@ -438,14 +453,18 @@ mod tests {
         assert!(error.contains("--log") && error.lines().count() == 1, "{error}");
     }
 
+    fn is_zero(line: &str) -> bool {
+        line.ends_with(" 0") || line.ends_with(" 0.0")
+    }
+
     #[test]
     fn every_series_is_there_from_the_start_and_at_zero() {
         let text = Metrics::new().encode().unwrap();
         let series: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        // build; calls 6 * 12; starts 3 * 5; permits 2 * 2; turns; passes 3; writes 2 * 3; events 2; watch 2; unparsable 2; leader
-        assert_eq!(series.len(), 1 + 72 + 15 + 4 + 1 + 3 + 6 + 2 + 2 + 2 + 1, "{text}");
+        // waits 2 * (9 + 3); build; calls 6 * 12; starts 3 * 5; permits 2 * 2; turns; passes 3; writes 3 * 3; events 2; watch 2; unparsable 2; leader
+        assert_eq!(series.len(), 24 + 1 + 72 + 15 + 4 + 1 + 3 + 9 + 2 + 2 + 2 + 1, "{text}");
         for line in series.iter().filter(|line| !line.starts_with("dijob_build_info")) {
-            assert!(line.starts_with("dijob_") && line.ends_with(" 0"), "{line}");
+            assert!(line.starts_with("dijob_") && is_zero(line), "{line}");
         }
         assert!(!text.contains("_total_total"), "{text}");
         assert!(text.ends_with("# EOF\n"));
@@ -458,6 +477,7 @@ mod tests {
         clone.cloud_call(Operation::StartDiJob, Answer::Throttled);
         clone.start(Trigger::Rerun, StartOutcome::Unknown);
         clone.permit(Lane::Start, Permit::Granted);
+        clone.permit_wait(Lane::Start, std::time::Duration::from_secs(7200));
         clone.waiting_turns(7);
         clone.pass(Ended::Conflict);
         clone.status_write(StatusWrite::Intent, Ended::Ok);
@@ -466,12 +486,16 @@ mod tests {
         clone.unparsable_objects(Kind::Job, 3);
         clone.leader(true);
         let text = metrics.encode().unwrap();
-        let moved: Vec<_> = text.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")).collect();
+        let moved: Vec<_> = text.lines().filter(|line| !line.starts_with('#') && !is_zero(line)).collect();
         let expected = [
             concat!("dijob_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             r#"dijob_cloud_calls_total{operation="start_di_job",answer="throttled"} 1"#,
             r#"dijob_starts_total{trigger="rerun",outcome="unknown"} 1"#,
             r#"dijob_permits_total{lane="start",event="granted"} 1"#,
+            r#"dijob_permit_wait_seconds_sum{lane="start"} 7200.0"#,
+            r#"dijob_permit_wait_seconds_count{lane="start"} 1"#,
+            r#"dijob_permit_wait_seconds_bucket{le="21600.0",lane="start"} 1"#,
+            r#"dijob_permit_wait_seconds_bucket{le="+Inf",lane="start"} 1"#,
             "dijob_waiting_turns 7",
             r#"dijob_passes_total{result="conflict"} 1"#,
             r#"dijob_status_writes_total{kind="intent",result="ok"} 1"#,

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use dijob_operator::api::{self, DataIntegrationJob, DataWorksAccount, JobStatus};
+use dijob_operator::api::{self, AccountStatus, DataIntegrationJob, DataWorksAccount, JobStatus};
 use futures::future::join_all;
 use http::Request;
 use k8s_openapi::api::core::v1::Namespace;
@@ -465,12 +465,37 @@ async fn get_shows_the_columns_that_are_promised() {
     assert_eq!(cells[5], "Running");
     assert_eq!(cells[8..], [json!("x"), json!("1970-01-01T00:00:00Z"), json!("x"), json!("x")]);
 
-    create(&client, "columns", "DataWorksAccount", account(json!({}))).await.unwrap();
+    let stored = create(&client, "columns", "DataWorksAccount", account(json!({}))).await.unwrap();
+    let fresh = table(&client, "dataworksaccounts", "columns").await;
+    assert_eq!(fresh["rows"][0]["cells"][5], Value::Null, "never looked at: not Ready");
+    let api: Api<DataWorksAccount> = Api::namespaced(client.clone(), "columns");
+    let body = json!({
+        "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
+        "metadata": { "name": stored.name_any() }, "status": AccountStatus::full(),
+    });
+    let how = PatchParams::apply("dijob-operator").force();
+    let written = api.patch_status(&stored.name_any(), &how, &Patch::Apply(&body)).await.unwrap();
+    assert_eq!(written.status, Some(AccountStatus::full()), "the schema keeps every field");
     let accounts = table(&client, "dataworksaccounts", "columns").await;
-    let expected = [("Name", 0), ("Region", 0), ("Endpoint", 1), ("Edition", 0), ("Secret", 1), ("Age", 0)];
+    let expected = [
+        ("Name", 0),
+        ("Region", 0),
+        ("Endpoint", 1),
+        ("Edition", 0),
+        ("Secret", 1),
+        ("Ready", 0),
+        ("Reason", 0),
+        ("Left-Today", 0),
+        ("Throttled-Until", 0),
+        ("Jobs", 0),
+        ("Age", 0),
+        ("Message", 1),
+    ];
     assert_eq!(columns(&accounts), expected.map(|(n, p)| (n.to_owned(), p)));
     let cells = accounts["rows"][0]["cells"].as_array().unwrap();
     assert_eq!((&cells[1], &cells[3], &cells[4]), (&json!("cn-shanghai"), &json!("Basic"), &json!("key")));
+    let of_status = [json!("Unknown"), json!("AccountReady"), json!(1), json!("1970-01-01T00:00:00Z"), json!(1)];
+    assert_eq!((&cells[5..10], &cells[11]), (&of_status[..], &json!("x")));
 }
 
 #[tokio::test]
@@ -556,7 +581,9 @@ async fn the_operator_s_account_may_do_what_it_needs_and_nothing_else() {
         (("update", "dijob.dev", "dataintegrationjobs", ""), false),
         (("delete", "dijob.dev", "dataintegrationjobs", ""), false),
         (("list", "dijob.dev", "dataworksaccounts", ""), true),
-        (("patch", "dijob.dev", "dataworksaccounts", "status"), false),
+        (("patch", "dijob.dev", "dataworksaccounts", "status"), true),
+        (("update", "dijob.dev", "dataworksaccounts", "status"), false),
+        (("patch", "dijob.dev", "dataworksaccounts", ""), false),
         (("create", "events.k8s.io", "events", ""), true),
         (("create", "coordination.k8s.io", "leases", ""), false),
         (("get", "", "configmaps", ""), false),

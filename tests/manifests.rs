@@ -155,8 +155,9 @@ fn the_rights_are_exactly_those_that_are_used() {
     let lease = Config::parse_from(["dijob-operator"]).lease_name;
     let expected = vec![
         json!(["ClusterRole/dijob-operator", "dijob.dev", "dataintegrationjobs", [], ["get", "list", "watch"]]),
-        json!(["ClusterRole/dijob-operator", "dijob.dev", "dataworksaccounts", [], ["list", "watch"]]),
+        json!(["ClusterRole/dijob-operator", "dijob.dev", "dataworksaccounts", [], ["get", "list", "watch"]]),
         json!(["ClusterRole/dijob-operator", "dijob.dev", "dataintegrationjobs/status", [], ["patch"]]),
+        json!(["ClusterRole/dijob-operator", "dijob.dev", "dataworksaccounts/status", [], ["patch"]]),
         json!(["ClusterRole/dijob-operator", "events.k8s.io", "events", [], ["create"]]),
         json!(["ClusterRole/dijob-operator-secrets", "", "secrets", [], ["get"]]),
         json!(["Role/dijob-operator", "coordination.k8s.io", "leases", [], ["create"]]),

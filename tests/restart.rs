@@ -14,9 +14,16 @@ mod support {
     pub mod world;
 }
 
-use dijob_operator::api::DataIntegrationJob;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dijob_operator::api::{DataIntegrationJob, DataWorksAccount};
+use kube::Api;
+use kube::runtime::wait::await_condition;
 use support::world::tenant::Tenant;
-use support::world::{Cluster, FLAGS, is_ready};
+use support::world::{Cluster, FLAGS, condition, is_ready};
+
+const LIMIT_OF_TEST: Duration = Duration::from_secs(60);
 
 fn handled(job: &DataIntegrationJob, token: &str) -> bool {
     is_ready(job) && job.status.as_ref().unwrap().handled_rerun_tokens.last().is_some_and(|t| t == token)
@@ -98,4 +105,54 @@ async fn a_mended_key_starts_a_job_at_once_with_the_times_as_shipped() {
     let after = start.last_byte.duration_since(mended).as_secs();
     assert!(after < 20, "{after} s after the Secret was mended: it must not wait for the settle time of 30 s");
     tenant.end(&[&operator]).await;
+}
+
+/// Killed (-9) again and again: each life may lose what it counted ahead, and none begins the day anew.
+///
+/// Covers: 5p, 13p.
+#[tokio::test]
+async fn a_restart_does_not_refill_the_day() {
+    const LIMIT: i64 = 40;
+    const KILLS: i64 = 4;
+    let cluster = Cluster::start();
+    let tenant = Tenant::new(&cluster, "day").await;
+    tenant.put_key().await;
+    let mut spec = tenant.account_spec();
+    spec["quota"] = json!({ "callsPerDay": LIMIT });
+    tenant.put_account("default", &spec).await;
+    for id in 1..=25 {
+        tenant.apply(&format!("job-{id}"), &json!({ "diJobId": id })).await;
+    }
+    let calls = || tenant.cloud.ledger().entries().len();
+    for _ in 0..KILLS {
+        let before = calls();
+        let operator = cluster.operator(&FLAGS);
+        tenant.until_ledger("three calls more", |ledger| ledger.entries().len() >= before + 3).await;
+        drop(operator);
+    }
+    let last = cluster.operator(&FLAGS);
+    let accounts: Api<DataWorksAccount> = Api::namespaced(tenant.client.clone(), &tenant.namespace);
+    let is_spent = |account: Option<&DataWorksAccount>| {
+        account.and_then(|a| a.status.as_ref()).is_some_and(|status| status.throttled_until.is_some())
+    };
+    let spent = tokio::time::timeout(LIMIT_OF_TEST, await_condition(accounts, "default", is_spent)).await;
+    let status = spent.unwrap().unwrap().unwrap().status.unwrap();
+    let today = status.calls_today.unwrap();
+    assert_eq!((today.counted, status.calls_left_today), (LIMIT, Some(0)), "{today:?}");
+    let waits = |job: &DataIntegrationJob| condition(job, "Throttled").is_some_and(|c| c.reason == "DailyLimitReached");
+    tenant.until("job-25", "the end of the day", waits).await;
+    let made = i64::try_from(calls()).unwrap();
+    // Should the day turn meanwhile, there are two.
+    let days: BTreeSet<i64> = tenant.cloud.ledger().entries().iter().map(|e| day(e.last_byte)).collect();
+    for day_of_calls in &days {
+        let calls = tenant.cloud.ledger().entries().iter().filter(|e| day(e.last_byte) == *day_of_calls).count();
+        assert!(i64::try_from(calls).unwrap() <= LIMIT, "{calls} calls of one day\n{}", tenant.story(""));
+    }
+    assert!(made >= LIMIT - 5 * KILLS, "{made} calls: a kill costs a block of five at most");
+    tenant.end(&[&last]).await;
+}
+
+/// The day of UTC+8.
+fn day(at: jiff::Timestamp) -> i64 {
+    (at.as_second() + 8 * 3600).div_euclid(86_400)
 }

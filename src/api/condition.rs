@@ -154,6 +154,8 @@ reasons! {
     ProjectNotAllowed,
     /// The DataWorksAccount does not exist.
     AccountNotFound,
+    /// The account can be used: its spec is valid, its key is at hand, and no call refused it.
+    AccountReady,
     /// The account's spec cannot be used: a host that is not allowed.
     AccountInvalid,
     /// The Secret or a key in it is missing or malformed.

@@ -195,6 +195,13 @@ impl Credentials {
         }
     }
 
+    /// The Secret of `account` is read when it is needed next, however young what was read of it.
+    pub fn read_again(&self, account: &DataWorksAccount) {
+        if let Some(secret) = &account.spec.credentials.secret_ref {
+            self.secrets.forget(&key_of(account).namespace, &secret.name);
+        }
+    }
+
     /// The account is gone.
     pub fn forget(&self, account: &ObjectKey) {
         self.lent.forget(account);

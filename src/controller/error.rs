@@ -13,8 +13,8 @@ pub enum Error {
         /// Why it failed.
         source: Box<kube::Error>,
     },
-    /// The CRD lacks fields that this operator writes.
-    #[error("the CRD dataintegrationjobs.dijob.dev is older than this operator ({0}): apply the CRDs of this version")]
+    /// A CRD lacks fields that this operator writes; says which.
+    #[error("the CRD {0}: apply the CRDs of this version")]
     OldCrd(String),
 }
 

@@ -8,11 +8,10 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
-use kube::{Api, Client, Resource as _};
+use kube::{Api, Client, Resource};
 use tokio::sync::mpsc;
 
 use super::error::{short, whole};
-use crate::api::DataIntegrationJob;
 use crate::clock::Clock;
 use crate::plan::notice::Notice;
 use crate::telemetry::{EventFate, Metrics};
@@ -46,8 +45,8 @@ impl Events {
     }
 
     /// Tells it, unless it was told a short while ago or the queue is full.
-    pub fn send(&self, job: &DataIntegrationJob, notice: Notice) {
-        let reference = job.object_ref(&());
+    pub fn send<K: Resource<DynamicType = ()>>(&self, object: &K, notice: Notice) {
+        let reference = object.object_ref(&());
         let now = self.clock.elapsed();
         let what = (reference.uid.clone().unwrap_or_default(), notice.reason.as_str(), notice.note.clone());
         {

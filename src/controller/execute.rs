@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Context;
 use super::error::Error;
-use super::observe::{Access, Subject};
+use super::observe::{Access, Subject, account_of};
 use super::record::write_status;
 use crate::api::{DataIntegrationJob, PendingStart};
 use crate::dataworks::error::{Error as CloudError, ErrorKind, Operation, Ran};
@@ -46,7 +46,7 @@ async fn look(ctx: &Context, subject: &Subject, job: &JobRef) -> Outcome {
     let stamp = Stamp { nonce: ctx.clock.nonce(), time: subject.seen.cloud_time(at) };
     let reply = ctx.cloud.get_di_job(&access.service, &access.key, &stamp, job.di_job_id).await;
     ctx.turns.done(uid, permit, reply.result.as_ref().err());
-    learn(ctx, access, Operation::GetDiJob, &reply);
+    learn(ctx, subject, access, Operation::GetDiJob, &reply);
     let seen = match reply.result {
         Ok(found) => Seen::Job(View {
             word: found.status.unwrap_or_default(),
@@ -98,7 +98,7 @@ async fn start(ctx: &Context, subject: &Subject, plan: &Plan, pending: &PendingS
     let stamp = Stamp { nonce: pending.nonce.clone(), time: pending.signed_time.0 };
     let reply = ctx.cloud.start_di_job(&access.service, &access.key, &stamp, &request(pending)).await;
     ctx.turns.done(uid, permit, reply.result.as_ref().err());
-    learn(ctx, access, Operation::StartDiJob, &reply);
+    learn(ctx, subject, access, Operation::StartDiJob, &reply);
     let answer = match reply.result {
         Ok(answer) => Answer::Accepted { request_id: answer.request_id },
         Err(error) => Answer::Failed(error),
@@ -141,7 +141,7 @@ fn request(pending: &PendingStart) -> StartDiJobRequest {
 }
 
 /// What any answer teaches: the cloud's clock, a key that it refuses, a count.
-fn learn<T>(ctx: &Context, access: &Access, operation: Operation, reply: &Reply<T>) {
+fn learn<T>(ctx: &Context, subject: &Subject, access: &Access, operation: Operation, reply: &Reply<T>) {
     if let Some(theirs) = reply.server_time {
         ctx.memory.learn_time(access.service.endpoint.host(), theirs, ctx.clock.now());
     }
@@ -150,19 +150,26 @@ fn learn<T>(ctx: &Context, access: &Access, operation: Operation, reply: &Reply<
         ctx.credentials.refused(&access.account, &access.key.id, error);
     }
     count_call(&ctx.metrics, operation, error);
+    let account = account_of(&subject.key, &subject.job);
+    ctx.count_call(&account, counted(operation), error.map_or(telemetry::Answer::Ok, label));
+    let version = subject.seen.credentials_version();
+    ctx.accounts.learned(&account, &version, operation, error, ctx.clock.now());
 }
 
 /// Counts a call of the cloud by what came of it.
 pub(super) fn count_call(metrics: &Metrics, operation: Operation, error: Option<&CloudError>) {
-    let operation = match operation {
+    metrics.cloud_call(counted(operation), error.map_or(telemetry::Answer::Ok, label));
+}
+
+fn counted(operation: Operation) -> telemetry::Operation {
+    match operation {
         Operation::StartDiJob => telemetry::Operation::StartDiJob,
         Operation::GetDiJob => telemetry::Operation::GetDiJob,
         Operation::AssumeRole => telemetry::Operation::AssumeRole,
         Operation::AssumeRoleWithOidc => telemetry::Operation::AssumeRoleWithOidc,
         Operation::GetCallerIdentity => telemetry::Operation::GetCallerIdentity,
         Operation::MachineKey => telemetry::Operation::MachineKey,
-    };
-    metrics.cloud_call(operation, error.map_or(telemetry::Answer::Ok, label));
+    }
 }
 
 fn label(error: &CloudError) -> telemetry::Answer {

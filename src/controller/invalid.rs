@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Api, Resource as _};
+use kube::{Api, Resource};
 use serde_json::{Value, json};
 
 use super::Context;
 use super::error::{Error, whole};
 use super::queue::ObjectKey;
 use super::record::MANAGER;
-use crate::api::DataIntegrationJob;
 use crate::api::condition::{Condition, ConditionStatus, ConditionType, Reason, Saying, set};
 use crate::dataworks::error::safe_text;
 
@@ -21,8 +20,8 @@ pub const AGAIN: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The API server could not be asked.
-pub async fn tell(ctx: &Context, key: &ObjectKey, problem: &str) -> Result<(), Error> {
-    let resource = ApiResource::erase::<DataIntegrationJob>(&());
+pub async fn tell<K: Resource<DynamicType = ()>>(ctx: &Context, key: &ObjectKey, problem: &str) -> Result<(), Error> {
+    let resource = ApiResource::erase::<K>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &key.namespace, &resource);
     let Some(object) = whole(api.get_opt(&key.name)).await.map_err(Error::kube("cannot read the object"))? else {
         return Ok(());
@@ -50,8 +49,8 @@ pub async fn tell(ctx: &Context, key: &ObjectKey, problem: &str) -> Result<(), E
         fields.insert("observedGeneration".to_owned(), json!(generation));
     }
     let body = json!({
-        "apiVersion": DataIntegrationJob::api_version(&()),
-        "kind": DataIntegrationJob::kind(&()),
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
         "metadata": { "name": key.name, "resourceVersion": object.metadata.resource_version },
         "status": status,
     });

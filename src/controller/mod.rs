@@ -7,6 +7,8 @@
 //! 2. What a pass decided on is what it writes under: a stale view ends in a conflict before anything is sent.
 //! 3. The loop's heartbeat is independent of the API server, of leadership and of the number of objects.
 
+mod account_pass;
+mod accounts;
 mod crd;
 mod credentials;
 mod ending;
@@ -38,6 +40,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use self::accounts::{Accounts, Passes};
 use self::crd::CrdCheck;
 pub use self::credentials::CredentialSettings;
 use self::credentials::Credentials;
@@ -59,6 +62,8 @@ use crate::telemetry::Metrics;
 
 /// The heartbeat of the loop.
 const BEAT: Duration = Duration::from_secs(1);
+/// Metrics of budgets are brought up to date at each of so many beats.
+const TELL: u32 = 5;
 
 /// What is needed to run; all of it is given, nothing is read from the environment.
 pub struct Parts {
@@ -103,6 +108,7 @@ pub struct Context {
     memory: Memory,
     turns: Turns,
     credentials: Credentials,
+    accounts: Accounts,
     events: Events,
     crd: CrdCheck,
     stop: CancellationToken,
@@ -119,6 +125,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         credentials: Credentials::new(client.clone(), cloud.clone(), clock.clone(), metrics.clone(), credentials),
         memory: Memory::default(),
         objects: Objects::default(),
+        accounts: Accounts::default(),
         crd: CrdCheck::default(),
         client,
         cloud,
@@ -137,9 +144,11 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         queue: Queue::default(),
         running: JoinSet::new(),
         passes,
+        accounts: Passes::default(),
         invalid: BTreeMap::new(),
         listed: false,
         leads: false,
+        beats: 0,
     };
     controller.work(&stop).await;
     controller.end().await;
@@ -155,12 +164,14 @@ struct Controller {
     queue: Queue,
     running: JoinSet<(ObjectKey, Option<Duration>)>,
     passes: usize,
+    accounts: Passes,
     /// Objects that cannot be read, and why.
     invalid: BTreeMap<ObjectKey, String>,
     /// Both kinds were listed once.
     listed: bool,
     /// This process leads.
     leads: bool,
+    beats: u32,
 }
 
 impl Controller {
@@ -177,22 +188,33 @@ impl Controller {
                 watches.renew(&ctx.client, &ctx.clock);
             }
             self.start_passes(&now_role);
+            self.start_account_passes(&now_role);
             let wake = self.wake_at(next_turn);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                _ = beat.tick() => ctx.health.beat(),
+                _ = beat.tick() => self.beat(),
                 changed = role.changed() => {
                     if changed.is_err() || *role.borrow() == Role::Lost {
                         return;
                     }
                 }
                 Some(ended) = self.running.join_next() => self.ended(ended),
+                passed = self.accounts.ended() => self.account_ended(&passed),
                 seen = watches.next() => self.seen(seen),
                 () = ctx.credentials.changed() => self.keys_came(),
+                () = ctx.accounts.changed.notified() => self.wake_accounts(),
                 () = ctx.turns.changed.notified() => next_turn = self.turns(),
                 () = tokio::time::sleep_until(wake) => next_turn = self.turns(),
             }
+        }
+    }
+
+    fn beat(&mut self) {
+        self.ctx.health.beat();
+        self.beats = self.beats.wrapping_add(1);
+        if self.beats.is_multiple_of(TELL) {
+            self.ctx.turns.tell_budgets();
         }
     }
 
@@ -200,7 +222,7 @@ impl Controller {
         let busy = self.running.len() >= self.passes;
         let queued = if busy { None } else { self.queue.next_at() };
         let hour = self.ctx.clock.elapsed() + Duration::from_secs(3600);
-        let at = [queued, next_turn].into_iter().flatten().min().unwrap_or(hour);
+        let at = [queued, next_turn, self.accounts.next_at()].into_iter().flatten().min().unwrap_or(hour);
         // A due object that may not run yet (we follow, or lists are missing) must not make the loop spin.
         let soonest = if self.may_pass(&self.ctx.role.borrow()) { at } else { at.max(hour) };
         self.ctx.clock.instant(soonest)
@@ -235,6 +257,7 @@ impl Controller {
         for key in granted {
             self.queue.changed(&key, now);
         }
+        self.wake_accounts();
         next
     }
 
@@ -250,6 +273,9 @@ impl Controller {
             }
         }
         self.leads = leads;
+        if begins && self.listed {
+            self.pass_all_accounts();
+        }
         begins
     }
 
@@ -260,6 +286,7 @@ impl Controller {
                 let key = objects::key_of(&*job);
                 self.invalid.remove(&key);
                 let before = self.ctx.objects.uid(&key);
+                self.name_account(&key, &job.spec.account_ref.name);
                 self.ctx.objects.put_job(*job);
                 if let Some(before) = before.filter(|before| self.ctx.objects.uid(&key).as_ref() != Some(before)) {
                     self.ctx.forget(&before);
@@ -281,27 +308,22 @@ impl Controller {
                 }
                 self.invalid.retain(|key, _| listed.contains(key));
             }
-            Seen::Account(account) => {
-                let key = objects::key_of(&*account);
-                self.ctx.objects.put_account(*account);
-                self.wake(&key);
-            }
+            Seen::Account(account) => self.account_seen(*account),
             Seen::InvalidAccount(key, problem) => {
                 tracing::warn!(namespace = key.namespace, name = key.name, problem, "cannot read a DataWorksAccount");
-                self.ctx.objects.put_invalid_account(&key, problem);
-                self.wake(&key);
+                self.account_unreadable(&key, problem);
             }
-            Seen::AccountGone(key) => {
-                self.ctx.objects.remove_account(&key);
-                self.wake(&key);
-            }
+            Seen::AccountGone(key) => self.account_gone(&key),
             Seen::AccountsListed(listed) => {
-                for key in self.ctx.objects.keep_accounts(&listed) {
-                    self.wake(&key);
+                for key in self.ctx.objects.accounts_gone(&listed) {
+                    self.account_gone(&key);
                 }
             }
             Seen::AllListed => {
                 self.listed = true;
+                if self.leads {
+                    self.pass_all_accounts();
+                }
                 self.ctx.health.set_ready(Ok(()));
             }
             Seen::Failed(kind, error) => {
@@ -320,16 +342,19 @@ impl Controller {
     }
 
     /// Removed before it is forgotten: a pass under way asks when it ends whether its object is still there.
-    fn lose(&self, key: &ObjectKey) {
+    fn lose(&mut self, key: &ObjectKey) {
+        let account = self.ctx.objects.job(key).map(|job| job.spec.account_ref.name.clone());
+        self.jobs_changed(&key.namespace, account.as_deref());
         if let Some(uid) = self.ctx.objects.remove_job(key) {
             self.ctx.forget(&uid);
         }
     }
 
-    /// Keys came, or word that they do not: the jobs that wait for them are woken.
+    /// Keys came, or word that they do not: the jobs and accounts that wait for them are woken.
     fn keys_came(&mut self) {
         for account in self.ctx.credentials.ended() {
             self.wake(&account);
+            self.pass_account(&account);
         }
     }
 
@@ -371,6 +396,8 @@ mod tests {
         calls: Mutex<Vec<(String, bool)>>,
         /// The statuses that were written.
         statuses: Mutex<Vec<Value>>,
+        /// Those of the account.
+        account_statuses: Mutex<Vec<Value>>,
         /// The cloud is reached: it refuses looks, and takes starts.
         reached: bool,
         /// The write of a status with this number, from 0, meets a conflict.
@@ -378,6 +405,8 @@ mod tests {
         writes: Mutex<usize>,
         /// What the API server says when a status is tried.
         refuses_trial: Option<(u16, &'static str)>,
+        /// The CRD of accounts has no status.
+        old_accounts: bool,
         /// How long the API server takes to write a status.
         write: Duration,
         /// How long it takes to try one.
@@ -459,6 +488,17 @@ mod tests {
                 (Method::GET, "dataintegrationjobs") => list(job()),
                 (Method::GET, "dataworksaccounts") => list(account()),
                 (Method::GET, "key") => secret(),
+                (Method::GET, "main") => account(),
+                (Method::PATCH, "status") if head.uri.path().contains("dataworksaccounts") => {
+                    let sent: Value = serde_json::from_slice(&sent)?;
+                    if !query.contains("dryRun") {
+                        self.account_statuses.lock().unwrap().push(sent["status"].clone());
+                    }
+                    let unknown = "the server could not find the requested resource";
+                    let mut account = account();
+                    account["status"] = self.account_statuses.lock().unwrap().last().cloned().unwrap_or_default();
+                    if self.old_accounts { refusal(404, unknown) } else { account }
+                }
                 (Method::PATCH, "status") if query.contains("dryRun") => {
                     tokio::time::sleep(self.trial).await;
                     self.refuses_trial.map_or_else(job, |(code, message)| refusal(code, message))
@@ -524,6 +564,7 @@ mod tests {
                     CredentialSettings::default(),
                 )
                 .without_owner("team", "canary"),
+                accounts: Accounts::default(),
                 events: Events::new(self.client(), clock.clone(), metrics.clone(), "pod".to_owned()).0,
                 crd: CrdCheck::default(),
                 stop: CancellationToken::new(),
@@ -732,6 +773,71 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn under_an_older_crd_of_accounts_nothing_is_called_or_written() {
+        let world = Arc::new(World { reached: true, old_accounts: true, ..World::default() });
+        let (_role, seen) = role_watch::channel(Role::always("pod"));
+        world.start(seen);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(world.account_statuses.lock().unwrap().len(), 0);
+        let ctx = world.context();
+        let key = ctx.put(job(), Some(account()));
+        let of_account = ObjectKey { namespace: "team".to_owned(), name: "main".to_owned() };
+        assert!(matches!(ctx.crd.check_account(&ctx, &of_account).await, Err(Error::OldCrd(_))));
+        assert!(matches!(pass(&ctx, &key, "u-1").await, Err(Error::OldCrd(_))));
+        assert!(ctx.health.ready().unwrap_err().contains("dataworksaccounts.dijob.dev is older"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_to_the_status_of_an_account_wakes_no_job() {
+        let mut controller = controller();
+        let key = controller.ctx.put(job(), Some(account()));
+        let at = |path, to| serde_json::from_value(changed(account(), path, to)).unwrap();
+        controller.seen(Seen::Account(at("/metadata/resourceVersion", json!("8"))));
+        assert_eq!(controller.queue.next_at(), None);
+        let mut edited = changed(account(), "/metadata/resourceVersion", json!("9"));
+        edited["metadata"]["generation"] = json!(2);
+        controller.seen(Seen::Account(serde_json::from_value(edited).unwrap()));
+        assert_eq!(controller.queue.pop(controller.ctx.clock.elapsed()), Some(key));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_series_of_an_account_that_is_gone_do_not_come_back_with_a_late_pass() {
+        let mut controller = controller();
+        let ctx = controller.ctx.clone();
+        controller.seen(Seen::Account(serde_json::from_value(account()).unwrap()));
+        let key = ctx.put(job(), None);
+        let of_account = ObjectKey { namespace: "team".to_owned(), name: "main".to_owned() };
+        let late = ctx.objects.account("team", "main").unwrap().unwrap();
+        let limits = crate::quota::Limits::shared(5.0, Some(100));
+        let budget = turns::BudgetKey { place: "cn-shanghai".to_owned(), owner: "canary".to_owned() };
+        let series = || {
+            let party = turns::Party::of(&late, limits);
+            ctx.turns.state(&budget, &party, || ctx.objects.account_uid(&of_account).as_ref() == Some(&party.uid));
+            ctx.count_call(&of_account, crate::telemetry::Operation::GetDiJob, crate::telemetry::Answer::Ok);
+            ctx.accounts.saw(&of_account, "late");
+            ctx.turns.tell_budgets();
+            ctx.metrics.encode().unwrap().lines().filter(|line| line.starts_with("dijob_account_")).count()
+        };
+        assert_eq!(series(), 4, "calls, two classes, calls left");
+        controller.seen(Seen::AccountGone(of_account.clone()));
+        assert_eq!(series(), 0);
+        assert_eq!(controller.queue.pop(ctx.clock.elapsed()), Some(key), "its job is told");
+        ctx.turns.tick();
+        assert_eq!(ctx.turns.usage(&budget), None, "nobody draws on its budget");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_in_order_is_told_so_once_and_its_status_comes_back_as_no_news() {
+        let world = Arc::new(World { reached: true, ..World::default() });
+        let (_role, seen) = role_watch::channel(Role::always("pod"));
+        world.start(seen);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        let told = world.account_statuses.lock().unwrap().clone();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!((&told[0]["conditions"][0]["reason"], &told[0]["jobs"]), (&json!("AccountReady"), &json!(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_status_that_another_object_left_behind_is_no_history() {
         let ctx = Arc::new(World::default()).context();
         for (uid, word) in [("u-1", Some("Running")), ("u-0", None)] {
@@ -763,7 +869,8 @@ mod tests {
     fn controller() -> Controller {
         let ctx = Arc::new(Arc::new(World::default()).context());
         let (queue, running, invalid) = (Queue::default(), JoinSet::new(), BTreeMap::new());
-        Controller { ctx, queue, running, passes: 8, invalid, listed: true, leads: false }
+        let accounts = Passes::default();
+        Controller { ctx, queue, running, passes: 8, accounts, invalid, listed: true, leads: false, beats: 0 }
     }
 
     #[tokio::test(start_paused = true)]

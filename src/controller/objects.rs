@@ -2,6 +2,7 @@
 //!
 //! **Guarantee:** a view older than our own last write of an object is never given out.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -88,9 +89,39 @@ impl Objects {
         self.lock().jobs.remove(key).and_then(|job| job.uid())
     }
 
-    /// Takes an account as the API server gave it.
-    pub fn put_account(&self, account: DataWorksAccount) {
-        self.lock().accounts.insert(key_of(&account), Ok(Arc::new(account)));
+    /// Takes an account as the API server gave it, unless this version or a newer one is known. Says what is new.
+    pub fn put_account(&self, account: DataWorksAccount) -> News {
+        let key = key_of(&account);
+        let mut inner = self.lock();
+        let known = inner.accounts.get(&key).and_then(|known| known.as_ref().ok());
+        let means_the_same = known.is_some_and(|known| meaning(known) == meaning(&account));
+        let news = match known.map(|known| version(&**known).cmp(&version(&account))) {
+            Some(Ordering::Greater) => return News::None,
+            Some(Ordering::Equal) if means_the_same => return News::None,
+            Some(Ordering::Less) if means_the_same => News::Status,
+            Some(Ordering::Equal | Ordering::Less) | None => News::Spec,
+        };
+        inner.accounts.insert(key, Ok(Arc::new(trimmed(account))));
+        news
+    }
+
+    /// Takes an account as the answer to our own write shows it, as [`Self::put_written`] does a job.
+    pub fn put_written_account(&self, account: DataWorksAccount) {
+        if let Some(Ok(known)) = self.lock().accounts.get_mut(&key_of(&account))
+            && known.uid() == account.uid()
+            && version(&**known) <= version(&account)
+        {
+            *known = Arc::new(trimmed(account));
+        }
+    }
+
+    /// Takes an account as a quorum read gave it, as [`Self::believe`] does a job.
+    pub fn believe_account(&self, account: DataWorksAccount, before: &Arc<DataWorksAccount>) {
+        if let Some(Ok(known)) = self.lock().accounts.get_mut(&key_of(&account))
+            && Arc::ptr_eq(before, known)
+        {
+            *known = Arc::new(trimmed(account));
+        }
     }
 
     /// The account cannot be read.
@@ -104,9 +135,21 @@ impl Objects {
         self.lock().accounts.values().filter(|a| a.is_err()).count()
     }
 
-    /// The account is gone.
-    pub fn remove_account(&self, key: &ObjectKey) {
-        self.lock().accounts.remove(key);
+    /// The account is gone. Gives its uid, if it was known and could be read.
+    pub fn remove_account(&self, key: &ObjectKey) -> Option<String> {
+        self.lock().accounts.remove(key).and_then(Result::ok).and_then(|account| account.uid())
+    }
+
+    /// The uid of the account, if it is known and can be read.
+    #[must_use]
+    pub fn account_uid(&self, key: &ObjectKey) -> Option<String> {
+        self.lock().accounts.get(key).and_then(|known| known.as_ref().ok()).and_then(|account| account.uid())
+    }
+
+    /// All accounts known, and those that cannot be read.
+    #[must_use]
+    pub fn account_keys(&self) -> Vec<ObjectKey> {
+        self.lock().accounts.keys().cloned().collect()
     }
 
     /// All jobs known.
@@ -118,15 +161,13 @@ impl Objects {
     /// All jobs that name the account.
     #[must_use]
     pub fn jobs_of(&self, account: &ObjectKey) -> Vec<ObjectKey> {
-        let inner = self.lock();
-        let from = ObjectKey { namespace: account.namespace.clone(), name: String::new() };
-        inner
-            .jobs
-            .range(from..)
-            .take_while(|(key, _)| key.namespace == account.namespace)
-            .filter(|(_, job)| job.spec.account_ref.name == account.name)
-            .map(|(key, _)| key.clone())
-            .collect()
+        self.lock().naming(account).cloned().collect()
+    }
+
+    /// How many jobs name the account.
+    #[must_use]
+    pub fn count_jobs_of(&self, account: &ObjectKey) -> usize {
+        self.lock().naming(account).count()
     }
 
     /// After a whole list: the jobs that are known and were not listed are gone.
@@ -135,13 +176,38 @@ impl Objects {
         self.lock().jobs.keys().filter(|k| !listed.contains(k)).cloned().collect()
     }
 
-    /// After a whole list: the accounts that were not listed are gone. Gives them.
-    pub fn keep_accounts(&self, listed: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
-        let mut inner = self.lock();
-        let gone: Vec<ObjectKey> = inner.accounts.keys().filter(|k| !listed.contains(k)).cloned().collect();
-        inner.accounts.retain(|key, _| listed.contains(key));
-        gone
+    /// After a whole list: the accounts that are known and were not listed are gone.
+    #[must_use]
+    pub fn accounts_gone(&self, listed: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
+        self.lock().accounts.keys().filter(|k| !listed.contains(k)).cloned().collect()
     }
+}
+
+impl Inner {
+    /// The jobs that name the account.
+    fn naming<'a>(&'a self, account: &'a ObjectKey) -> impl Iterator<Item = &'a ObjectKey> {
+        let from = ObjectKey { namespace: account.namespace.clone(), name: String::new() };
+        self.jobs
+            .range(from..)
+            .take_while(|(key, _)| key.namespace == account.namespace)
+            .filter(|(_, job)| job.spec.account_ref.name == account.name)
+            .map(|(key, _)| key)
+    }
+}
+
+/// What a view of an account tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing, or something old.
+    None,
+    /// Its status, or what means nothing to its jobs.
+    Status,
+    /// Its spec, or another object.
+    Spec,
+}
+
+fn meaning(account: &DataWorksAccount) -> (Option<String>, Option<i64>) {
+    (account.uid(), account.metadata.generation)
 }
 
 /// Namespace and name of an object.
@@ -157,7 +223,7 @@ fn version<K: kube::Resource>(object: &K) -> u64 {
 
 /// Without what is large and never looked at. The object is never written back whole.
 /// Of the managers only those remain that wrote in the status besides our apply, without what they wrote.
-fn trimmed(mut job: DataIntegrationJob) -> DataIntegrationJob {
+fn trimmed<K: kube::Resource>(mut job: K) -> K {
     let ours =
         |e: &ManagedFieldsEntry| e.operation.as_deref() == Some("Apply") && e.manager.as_deref() == Some(MANAGER);
     let managers = job.managed_fields_mut();
@@ -208,6 +274,34 @@ mod tests {
         assert_eq!(known(&objects), of("b", "12"), "it was made again");
         objects.put_job(seen("a", "11"));
         assert_eq!(known(&objects), of("b", "12"), "a watch that is behind tells of the one before");
+    }
+
+    #[test]
+    fn an_account_whose_status_alone_moved_is_no_news_to_its_jobs() {
+        let objects = Objects::default();
+        let seen = |uid: &str, version: &str, generation: i64| {
+            serde_json::from_value::<DataWorksAccount>(json!({
+                "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
+                "metadata": {
+                    "namespace": "team", "name": "main", "uid": uid, "resourceVersion": version, "generation": generation,
+                },
+                "spec": { "regionId": "cn-shanghai", "edition": "Basic", "credentials": { "secretRef": { "name": "key" } } },
+            }))
+            .unwrap()
+        };
+        let rows = [
+            ("a", "9", 1, News::Spec),
+            ("a", "9", 1, News::None),
+            ("a", "10", 1, News::Status),
+            ("a", "8", 1, News::None),
+            ("a", "11", 2, News::Spec),
+            ("b", "12", 2, News::Spec),
+        ];
+        for (uid, version, generation, news) in rows {
+            assert_eq!(objects.put_account(seen(uid, version, generation)), news, "{uid} {version}");
+        }
+        objects.put_written_account(seen("b", "14", 2));
+        assert_eq!(objects.put_account(seen("b", "14", 2)), News::None, "our own write comes back");
     }
 
     /// Covers: 14u.

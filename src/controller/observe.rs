@@ -9,7 +9,7 @@ use super::credentials::{AccountKey, KeyView};
 use super::error::Error;
 use super::memory::Facts;
 use super::queue::ObjectKey;
-use super::turns::BudgetKey;
+use super::turns::{BudgetKey, Party};
 use crate::api::{
     AccountQuota, DataIntegrationJob, DataWorksAccount, DataWorksAccountSpec, DataworksVersion, Edition, JobStatus,
     Network, RERUN_ANNOTATION, RERUN_FORCE_ANNOTATION, Signature,
@@ -67,9 +67,9 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
     if record.uid.as_ref().is_some_and(|of| *of != uid) {
         record = JobStatus::default(); // a copy of another object's status is no history
     }
-    let annotation = |name: &str| job.annotations().get(name).cloned();
     let budget = access.as_ref().map(|a| &a.budget);
     let (turn, hold) = ctx.turns.standing(budget, &uid);
+    let turn_at = ctx.turns.expected(budget, &uid);
     let (holder, lease_transitions) = match &*ctx.role.borrow() {
         Role::Leader { holder, transitions, .. } => (holder.clone(), *transitions),
         Role::Follower | Role::Lost => (String::new(), 0),
@@ -83,7 +83,7 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
             uid,
         },
         spec: job.spec.clone(),
-        annotations: Annotations { rerun: annotation(RERUN_ANNOTATION), force: annotation(RERUN_FORCE_ANNOTATION) },
+        annotations: annotations_of(&job),
         record,
         conditions,
         account: view,
@@ -94,6 +94,7 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
         unrecorded: facts.unrecorded,
         never_sent,
         turn,
+        turn_at,
         hold,
         cloud_offset,
         jitter: ctx.clock.jitter(),
@@ -103,7 +104,25 @@ pub async fn observe(ctx: &Context, key: &ObjectKey) -> Result<Option<Subject>, 
         settings: ctx.settings,
     };
     drop_foreign_look(ctx, &mut seen);
+    tell_account(ctx, key, &job, &seen);
     Ok(Some(Subject { key: key.clone(), job, seen, access }))
+}
+
+fn annotations_of(job: &DataIntegrationJob) -> Annotations {
+    let annotation = |name: &str| job.annotations().get(name).cloned();
+    Annotations { rerun: annotation(RERUN_ANNOTATION), force: annotation(RERUN_FORCE_ANNOTATION) }
+}
+
+/// The account that the job names.
+pub(super) fn account_of(key: &ObjectKey, job: &DataIntegrationJob) -> ObjectKey {
+    ObjectKey { namespace: key.namespace.clone(), name: job.spec.account_ref.name.clone() }
+}
+
+/// The account learns of a key that a pass of a job saw first.
+fn tell_account(ctx: &Context, key: &ObjectKey, job: &DataIntegrationJob, seen: &Observed) {
+    if seen.account != Account::Absent {
+        ctx.accounts.saw(&account_of(key, job), &seen.credentials_version());
+    }
 }
 
 /// What another account or key was shown, or refused, says nothing of this one.
@@ -126,12 +145,14 @@ fn drop_foreign_look(ctx: &Context, seen: &mut Observed) {
 pub fn refresh(ctx: &Context, subject: &Subject) -> Observed {
     let uid = &subject.seen.object.uid;
     let facts = ctx.memory.facts(uid);
-    let (turn, hold) = ctx.turns.standing(subject.access.as_ref().map(|a| &a.budget), uid);
+    let budget = subject.access.as_ref().map(|a| &a.budget);
+    let (turn, hold) = ctx.turns.standing(budget, uid);
     let host = subject.access.as_ref().map(|a| a.service.endpoint.host());
     Observed {
         reading: facts.reading,
         call_at: facts.call.at,
         turn,
+        turn_at: ctx.turns.expected(budget, uid),
         hold,
         cloud_offset: host.map(|h| ctx.memory.offset(h)).unwrap_or_default(),
         ..subject.seen.clone()
@@ -149,7 +170,10 @@ fn remember(ctx: &Context, uid: &str, job: &DataIntegrationJob, missing: bool) -
     })
 }
 
-fn usable(ctx: &Context, account: Option<&Result<Arc<DataWorksAccount>, String>>) -> (Account, Option<Service>) {
+pub(super) fn usable(
+    ctx: &Context,
+    account: Option<&Result<Arc<DataWorksAccount>, String>>,
+) -> (Account, Option<Service>) {
     let account = match account {
         None => return (Account::Absent, None),
         Some(Err(problem)) => return (Account::Invalid(format!("this operator cannot read it ({problem})")), None),
@@ -192,7 +216,7 @@ fn is_last_word(ctx: &Context, uid: &str) -> bool {
 }
 
 /// `None`: the key is being asked for.
-async fn key_of(
+pub(super) async fn key_of(
     ctx: &Context,
     account: &Arc<DataWorksAccount>,
     service: Service,
@@ -203,7 +227,8 @@ async fn key_of(
         KeyView::Pending => None,
         KeyView::Ready(AccountKey { key, version, owner }) => {
             let budget = budget_of(&service, owner);
-            ctx.turns.state(&budget, &account.uid().unwrap_or_default(), limits(account));
+            let party = Party::of(account, limits(account));
+            ctx.turns.state(&budget, &party, || ctx.objects.account_uid(&party.key).as_ref() == Some(&party.uid));
             let id = key.id.clone();
             Some((Key::Ready { id, version }, Some(Access { service, key, budget, account: account.clone() })))
         }

@@ -13,6 +13,7 @@ use super::memory::Facts;
 use super::observe::{Subject, observe, refresh};
 use super::queue::ObjectKey;
 use super::record::write_status;
+use crate::api::DataIntegrationJob;
 use crate::dataworks::Ran;
 use crate::plan::backoff::delay;
 use crate::plan::notice::notices;
@@ -61,7 +62,7 @@ pub(super) fn span_of(key: &ObjectKey) -> tracing::Span {
 pub async fn one(ctx: Arc<Context>, key: ObjectKey, problem: Option<String>) -> (ObjectKey, Option<Duration>) {
     let began = ctx.clock.elapsed();
     if let Some(problem) = problem {
-        if let Err(error) = invalid::tell(&ctx, &key, &problem).await {
+        if let Err(error) = invalid::tell::<DataIntegrationJob>(&ctx, &key, &problem).await {
             tracing::warn!(%error, "cannot tell that an object is invalid");
         }
         return (key, Some(ctx.clock.elapsed() + invalid::AGAIN));
@@ -204,7 +205,7 @@ async fn step(ctx: &Context, mut subject: Subject, plan: Plan) -> Result<(Next, 
             }
         });
         for notice in notices(&subject.seen, &plan.action, &next.status) {
-            ctx.events.send(&subject.job, notice);
+            ctx.events.send(&*subject.job, notice);
         }
         count(ctx, &subject.seen, &plan, &outcome);
     }

@@ -43,9 +43,14 @@ impl Queue {
 
     /// Something about the object changed: it runs now, or once more if it is running.
     pub fn changed(&mut self, key: &ObjectKey, now: Duration) {
+        self.later(key, now);
+    }
+
+    /// The object is to run at `at` if it does not before; once more after its run, if it is running.
+    pub fn later(&mut self, key: &ObjectKey, at: Duration) {
         match self.running.get_mut(key) {
             Some(again) => *again = true,
-            None => self.add(key, now),
+            None => self.add(key, at),
         }
     }
 

@@ -1,9 +1,12 @@
 //! Writes status, guarded by the version that was decided on.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Context;
@@ -62,7 +65,7 @@ fn holds(job: &DataIntegrationJob, next: &JobStatus) -> bool {
     })
 }
 
-fn is_ours(condition: &Condition) -> bool {
+pub(super) fn is_ours(condition: &Condition) -> bool {
     ConditionType::ALL.iter().any(|t| t.as_str() == condition.type_)
 }
 
@@ -72,16 +75,16 @@ fn others_wrote(job: &DataIntegrationJob) -> bool {
     of_another || !job.managed_fields().is_empty()
 }
 
-async fn apply(
-    api: &Api<DataIntegrationJob>,
-    job: &DataIntegrationJob,
-    next: &JobStatus,
-) -> kube::Result<DataIntegrationJob> {
-    let name = job.name_any();
+/// Applies the whole status, under the version of `object`.
+pub(super) async fn apply<K>(api: &Api<K>, object: &K, next: &impl Serialize) -> kube::Result<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let name = object.name_any();
     let body = json!({
-        "apiVersion": DataIntegrationJob::api_version(&()),
-        "kind": DataIntegrationJob::kind(&()),
-        "metadata": { "name": name, "resourceVersion": job.resource_version() },
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": name, "resourceVersion": object.resource_version() },
         "status": next,
     });
     api.patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&body)).await
@@ -95,13 +98,21 @@ async fn replace(
     let mut next = next.clone();
     let stored = job.status.iter().flat_map(|status| &status.conditions);
     next.conditions.extend(stored.filter(|c| !is_ours(c)).cloned());
+    put(api, job, &next).await
+}
+
+/// Puts the whole status in the place of what anybody wrote there, under the version of `object`.
+pub(super) async fn put<K>(api: &Api<K>, object: &K, next: &impl Serialize) -> kube::Result<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
     let patch = json!([
-        { "op": "replace", "path": "/metadata/resourceVersion", "value": job.resource_version() },
+        { "op": "replace", "path": "/metadata/resourceVersion", "value": object.resource_version() },
         { "op": "add", "path": "/status", "value": next },
     ]);
     let patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
     let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch_status(&job.name_any(), &how, &Patch::<()>::Json(patch)).await
+    api.patch_status(&object.name_any(), &how, &Patch::<()>::Json(patch)).await
 }
 
 /// After a write that failed, the view here may be old: the next pass decides on a fresh one. Says whether it could be read.

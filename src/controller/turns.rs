@@ -1,5 +1,7 @@
 //! The async face of the governor: keeps places and permits per object, and says whose turn has come.
 
+mod sharing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,11 +9,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
+pub use self::sharing::Party;
+use self::sharing::Uncounted;
 use super::queue::ObjectKey;
 use crate::clock::Clock;
 use crate::dataworks::error::{Error, ErrorKind};
 use crate::plan::observed::{Hold, Turn};
-use crate::quota::{Governor, HeldBy, Lane, Lesson, Limits, Moment, PermitId, Waiter};
+use crate::quota::{Counted, Governor, HeldBy, Lane, Lesson, Moment, PermitId, Waiter};
 use crate::telemetry::{self, Metrics};
 
 /// A wait that a person should be told of.
@@ -39,22 +43,35 @@ pub struct Permit {
 #[derive(Debug)]
 struct Budget {
     governor: Governor,
-    /// What each account that shares it states; the lowest holds.
-    limits: BTreeMap<String, Limits>,
+    /// The accounts that share it, by uid.
+    parties: BTreeMap<String, Party>,
     /// Calls granted that have not ended. Each holds a pass, or soon will.
     under_way: usize,
     /// The end of the long hold that those who wait know of.
     known_hold: Option<Timestamp>,
+    /// The counts of the day that accounts were asked to write, by uid.
+    asked: BTreeMap<String, Counted>,
+    uncounted: Uncounted,
+    /// What was last told of it in metrics.
+    told: Option<telemetry::Budget>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     budgets: BTreeMap<BudgetKey, Budget>,
+    /// The budget of each account, by uid.
+    budget_of: BTreeMap<String, BudgetKey>,
     waiting: BTreeMap<String, (BudgetKey, Lane, ObjectKey)>,
+    /// Since when each of them waits.
+    asked_at: BTreeMap<String, Duration>,
     held: BTreeMap<String, Permit>,
     throttled: BTreeSet<String>,
     /// Whose turn came while another one asked, or who waits in a budget that is held now; they are yet to be woken.
     woken: Vec<ObjectKey>,
+    /// Accounts whose budget has a long hold that began, moved or ended; they are yet to be told.
+    accounts: BTreeSet<ObjectKey>,
+    /// Every account was read since this process began to lead: what the day's counts say is known.
+    counts: bool,
 }
 
 /// All budgets of this process.
@@ -84,23 +101,6 @@ impl Turns {
         Moment { mono: self.clock.elapsed(), wall: self.clock.now() }
     }
 
-    /// An account states the limits of its budget.
-    pub fn state(&self, budget: &BudgetKey, account: &str, limits: Limits) {
-        let mut inner = self.lock();
-        let entry = inner.budgets.entry(budget.clone()).or_insert_with(|| Budget {
-            governor: Governor::new(limits),
-            limits: BTreeMap::new(),
-            under_way: 0,
-            known_hold: None,
-        });
-        if entry.limits.get(account) != Some(&limits) {
-            entry.limits.insert(account.to_owned(), limits);
-            if let Some(lowest) = entry.limits.values().copied().reduce(Limits::lowest) {
-                entry.governor.set_limits(lowest);
-            }
-        }
-    }
-
     /// Asks for a turn; a place once taken is kept.
     pub fn ask(&self, budget: &BudgetKey, uid: &str, key: &ObjectKey, lane: Lane) {
         let now = self.now();
@@ -121,10 +121,17 @@ impl Turns {
                 entry.governor.ask(waiter, lane, now);
             }
             inner.waiting.insert(uid.to_owned(), (budget.clone(), lane, key.clone()));
+            inner.asked_at.entry(uid.to_owned()).or_insert(now.mono);
             inner.grant(&self.metrics, self.passes, now);
             inner.woken.retain(|woken| woken != key); // it is awake
         }
         self.changed.notify_one();
+    }
+
+    /// Accounts that are to be told of their budget.
+    #[must_use]
+    pub fn accounts_to_tell(&self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.lock().accounts)
     }
 
     /// Gives out the turns that are due; says who is to be passed, and when to ask again.
@@ -133,13 +140,16 @@ impl Turns {
         let mut inner = self.lock();
         inner.grant(&self.metrics, self.passes, now);
         inner.wake_for_holds(now);
+        inner.see_to_counts(now);
+        inner.forget_budgets(now);
         let granted = std::mem::take(&mut inner.woken);
         self.metrics.waiting_turns(inner.waiting.len());
         // A budget with all its calls under way is looked at again when one of them ends.
         let total = inner.under_way();
-        let free = inner.budgets.values().filter(|b| b.room(self.passes, total) > 0);
+        let free = inner.budgets.values().filter(|b| b.room(self.passes, total) > 0 && b.may_call(inner.counts));
         let next = free.filter_map(|b| b.governor.next_at(now)).min();
-        (granted, next)
+        let uncounted = inner.budgets.values().filter_map(|b| b.uncounted.long_at()).min();
+        (granted, next.into_iter().chain(uncounted).min())
     }
 
     /// Where the object stands, and what holds its whole budget back.
@@ -147,13 +157,19 @@ impl Turns {
     pub fn standing(&self, budget: Option<&BudgetKey>, uid: &str) -> (Turn, Option<Hold>) {
         let now = self.now();
         let inner = self.lock();
-        let governor = budget.and_then(|b| inner.budgets.get(b)).map(|b| &b.governor);
+        let budgeted = budget.and_then(|b| inner.budgets.get(b));
+        let governor = budgeted.map(|b| &b.governor);
+        let uncounted = budgeted.is_some_and(|b| b.uncounted.is_long(now.mono));
         let turn = match (inner.held.get(uid), inner.waiting.get(uid)) {
             (Some(permit), _) if budget == Some(&permit.budget) => Turn::Held(permit.lane),
             (_, Some((asked, lane, _))) if budget == Some(asked) => {
                 // A cloud that refuses everything makes a job wait that is always next.
                 let wait = governor.and_then(|g| g.standing(uid, now)).map(|s| s.expected_wait.max(s.refused_for));
-                Turn::Waiting { lane: *lane, long: wait.is_some_and(|w| w > LONG) }
+                if uncounted {
+                    Turn::Uncounted(*lane)
+                } else {
+                    Turn::Waiting { lane: *lane, long: wait.is_some_and(|w| w > LONG) }
+                }
             }
             (_, _) => Turn::None,
         };
@@ -249,12 +265,15 @@ impl Inner {
 
     fn grant(&mut self, metrics: &Metrics, passes: usize, now: Moment) {
         let mut total = self.under_way();
-        for (key, budget) in &mut self.budgets {
+        let counts = self.counts;
+        for (key, budget) in self.budgets.iter_mut().filter(|(_, budget)| budget.may_call(counts)) {
             let room = budget.room(passes, total);
             for grant in budget.governor.grants_within(now, room) {
                 budget.under_way += 1;
                 total += 1;
                 metrics.permit(label(grant.lane), telemetry::Permit::Granted);
+                let since = self.asked_at.remove(&grant.uid).unwrap_or(now.mono);
+                metrics.permit_wait(label(grant.lane), now.mono.saturating_sub(since));
                 if let Some((_, _, object)) = self.waiting.remove(&grant.uid) {
                     self.woken.push(object);
                 }
@@ -276,6 +295,7 @@ impl Inner {
                 budget.known_hold = until;
                 let waiting = self.waiting.values().filter(|(asked, _, _)| asked == key);
                 self.woken.extend(waiting.map(|(_, _, object)| object.clone()));
+                self.accounts.extend(budget.parties.values().map(|party| party.key.clone()));
             }
         }
     }
@@ -290,6 +310,7 @@ impl Inner {
     }
 
     fn leave(&mut self, uid: &str) {
+        self.asked_at.remove(uid);
         if let Some((key, _, _)) = self.waiting.remove(uid)
             && let Some(budget) = self.budgets.get_mut(&key)
         {
@@ -309,6 +330,11 @@ fn label(lane: Lane) -> telemetry::Lane {
 mod tests {
     use super::*;
     use crate::dataworks::error::Operation;
+    use crate::quota::Limits;
+
+    fn party(name: &str, limits: Limits) -> Party {
+        Party { uid: name.to_owned(), key: object(name), limits, counted: None }
+    }
 
     fn object(uid: &str) -> ObjectKey {
         ObjectKey { namespace: "team".to_owned(), name: uid.to_owned() }
@@ -321,7 +347,8 @@ mod tests {
     fn turns(passes: usize) -> Turns {
         let turns = Turns::new(Clock::seeded(Timestamp::UNIX_EPOCH, 1), Metrics::new(), passes);
         for endpoint in ["a", "b", "c", "d"] {
-            turns.state(&budget(endpoint), endpoint, Limits::split(50.0, 20.0));
+            turns.begin_counting();
+            turns.state(&budget(endpoint), &party(endpoint, Limits::split(50.0, 20.0)), || true);
         }
         turns
     }
@@ -396,12 +423,14 @@ mod tests {
     async fn who_waits_is_told_once_when_the_days_calls_are_used_up() {
         let turns = turns(64);
         let spent = Limits { calls_per_day: Some(1), ..Limits::split(50.0, 20.0) };
-        turns.state(&budget("a"), "a", spent);
+        turns.state(&budget("a"), &party("a", spent), || true);
         for uid in ["1", "2", "3"] {
             turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
         }
         turns.ask(&budget("b"), "other", &object("other"), Lane::Look);
-        assert_eq!(turns.tick().0, [object("2"), object("3")], "of the account whose day is over");
+        assert!(turns.block(&budget("a"), "a").is_some());
+        turns.block_ended(&budget("a"), "a", true);
+        assert_eq!(turns.tick().0, ["1", "2", "3"].map(object), "a turn, and all of the account whose day is over");
         for uid in ["2", "3"] {
             turns.ask(&budget("a"), uid, &object(uid), Lane::Look);
         }

@@ -118,8 +118,10 @@ pub enum Rest {
 pub(super) fn with_turn(seen: &Observed, lane: Lane, stance: Stance, action: impl FnOnce() -> Action) -> Plan {
     let (action, wait) = match seen.turn {
         Turn::Held(held) if held == lane => (action(), Wait::OnChange),
-        Turn::Waiting { lane: asked, .. } if asked == lane => (Action::Nothing, Wait::OnTurn),
-        Turn::Held(_) | Turn::Waiting { .. } | Turn::None => (Action::TakeTurn(lane), Wait::OnTurn),
+        Turn::Waiting { lane: asked, .. } | Turn::Uncounted(asked) if asked == lane => (Action::Nothing, Wait::OnTurn),
+        Turn::Held(_) | Turn::Waiting { .. } | Turn::Uncounted(_) | Turn::None => {
+            (Action::TakeTurn(lane), Wait::OnTurn)
+        }
     };
     Plan { action, stance, wait, lane: Some(lane) }
 }

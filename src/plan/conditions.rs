@@ -1,6 +1,6 @@
 //! What the conditions say: a pure function of how the object stands.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::action::{Plan, Rest, Stance};
 use super::observed::{Observed, Seen, Turn};
@@ -219,13 +219,32 @@ fn waiting(seen: &Observed, plan: &Plan) -> Option<(Reason, String)> {
                 second(hold.until)
             ),
         )),
+        (None, Turn::Uncounted(_)) => Some((
+            Reason::WaitingForTurn,
+            "the account's count of the day's calls cannot be written to its status, and no call is made uncounted: it goes on when the API server takes that write"
+                .to_owned(),
+        )),
         (None, Turn::Waiting { long: true, .. }) => Some((
             Reason::WaitingForTurn,
-            "it waits for its turn in the account's call budget: others came first, or the cloud throttles the account"
-                .to_owned(),
+            format!(
+                "it waits for its turn in the account's own call budget, behind others that came first or since the cloud throttles the account{}",
+                expected(seen)
+            ),
         )),
         (None, Turn::Waiting { long: false, .. } | Turn::None | Turn::Held(_)) => None,
     }
+}
+
+/// When its turn comes, as it was told before, unless that has moved by more than a person would care for: turns of others
+/// move it all the time.
+fn expected(seen: &Observed) -> String {
+    const SAME: SignedDuration = SignedDuration::from_mins(5);
+    const ABOUT: &str = "; its turn is expected at about ";
+    let Some(at) = seen.turn_at else { return String::new() };
+    let before = seen.conditions.iter().find(|c| c.type_ == ConditionType::Throttled.as_str());
+    let told = before.and_then(|c| c.message.split_once(ABOUT)?.1.parse::<Timestamp>().ok());
+    let told = told.filter(|told| told.duration_since(at).abs() <= SAME);
+    format!("{ABOUT}{}", second(told.unwrap_or(at)))
 }
 
 fn not_ready(reason: Reason, message: String, companion: Option<ConditionType>) -> Ready {

@@ -35,6 +35,7 @@
 //! and the baseline is seconds old; the governor's lanes let a job that has looked start next. Rejected: holding a turn
 //! for a start over a look, which makes calls bunch and breaks the cloud's window.
 
+pub mod account;
 pub mod action;
 pub mod backoff;
 mod conditions;

@@ -82,6 +82,7 @@ fn worth_telling(reason: Reason) -> Option<bool> {
         | Reason::StartAccepted
         | Reason::StartConfirmed
         | Reason::Adopted
+        | Reason::AccountReady
         | Reason::JobRead
         | Reason::ReadRefused => None,
         Reason::JobFinished | Reason::Suspended | Reason::Throttled => Some(false),

@@ -45,6 +45,8 @@ pub struct Observed {
     pub never_sent: bool,
     /// Our place in the governor.
     pub turn: Turn,
+    /// When our turn is expected to come. Absent: we do not wait, or for nobody's turn.
+    pub turn_at: Option<Timestamp>,
     /// What holds every call of the account back.
     pub hold: Option<Hold>,
     /// The cloud's clock minus ours.
@@ -211,6 +213,8 @@ pub enum Turn {
         /// So long that a person should be told.
         long: bool,
     },
+    /// Waiting for this call, and for a while already because the account's count of the day could not be written.
+    Uncounted(Lane),
     /// A permit is at hand.
     Held(Lane),
 }
@@ -246,15 +250,7 @@ impl Observed {
     /// Versions of what the next call would be signed with.
     #[must_use]
     pub fn credentials_version(&self) -> String {
-        let account = match &self.account {
-            Account::Found { version, .. } => version.as_str(),
-            Account::Absent | Account::Invalid(_) => "",
-        };
-        let key = match &self.key {
-            Key::Ready { version, .. } => version.as_str(),
-            Key::Missing(_) | Key::Refused(_) => "",
-        };
-        format!("{account}/{key}")
+        credentials_version(&self.account, &self.key)
     }
 
     /// `at` of this process on the cloud's clock, in whole seconds as signatures carry it.
@@ -275,6 +271,20 @@ impl Observed {
     pub fn look_at(&self, job: &JobRef) -> Option<&Reading> {
         self.reading.as_ref().filter(|r| r.job == *job && self.call_at.is_none_or(|call| r.at > call))
     }
+}
+
+/// Versions of what a call is signed with.
+#[must_use]
+pub fn credentials_version(account: &Account, key: &Key) -> String {
+    let account = match account {
+        Account::Found { version, .. } => version.as_str(),
+        Account::Absent | Account::Invalid(_) => "",
+    };
+    let key = match key {
+        Key::Ready { version, .. } => version.as_str(),
+        Key::Missing(_) | Key::Refused(_) => "",
+    };
+    format!("{account}/{key}")
 }
 
 /// `at` plus `wait`, never past the end of time.

@@ -145,6 +145,11 @@ impl Day {
         (wall.as_millisecond() + OFFSET).div_euclid(DAY)
     }
 
+    /// The day that calls are counted on.
+    pub(super) fn current(&self) -> i64 {
+        self.number
+    }
+
     /// Time since the day began.
     pub(super) fn since_turn(wall: Timestamp) -> Duration {
         let since = (wall.as_millisecond() + OFFSET).rem_euclid(DAY);

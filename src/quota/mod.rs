@@ -20,8 +20,10 @@
 //! `next_at` are asked anew.
 
 mod bucket;
+mod durable;
 mod lane;
 mod rate;
+mod told;
 mod trip;
 
 use std::collections::BTreeMap;
@@ -32,10 +34,13 @@ use jiff::Timestamp;
 
 pub use bucket::Limits;
 use bucket::{Bucket, Day, TRAVEL, UNUSED, WINDOW};
+pub use durable::Counted;
+use durable::Keepers;
 pub use lane::{Class, Lane};
 use lane::{Queue, Ticket};
 pub use rate::{HeldBy, Hold, Lesson};
 use rate::{Parking, heed, later, spread};
+pub use told::{Standing, Usage};
 use trip::Fastest;
 
 /// Looks are withheld while the starts that wait need longer than this: a look grows stale before its start.
@@ -76,36 +81,6 @@ pub struct Grant {
     pub permit: PermitId,
 }
 
-/// Where a waiter stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// How many turns come before its own; 0: it is next.
-    pub position: usize,
-    /// The wait, if nobody comes or goes and the pace stays as it is.
-    pub expected_wait: Duration,
-    /// Whether the whole lane is held back.
-    pub held: Option<Hold>,
-    /// How long the cloud has refused every call of the budget for its rate; zero: it took the last one.
-    pub refused_for: Duration,
-}
-
-/// What there is to tell of a budget.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Usage {
-    /// The pace of reads, per second.
-    pub reads_per_second: f64,
-    /// The pace of writes, per second.
-    pub writes_per_second: f64,
-    /// Calls of this day of UTC+8, granted and not given back.
-    pub used_today: u32,
-    /// Calls left today; absent: no limit.
-    pub left_today: Option<u32>,
-    /// Whether starts are held back.
-    pub held: Option<Hold>,
-    /// How many wait for a turn.
-    pub waiting: usize,
-}
-
 #[derive(Clone, Debug)]
 struct Place {
     lane: Lane,
@@ -127,6 +102,7 @@ struct Permit {
 pub struct Governor {
     buckets: [Bucket; 3],
     day: Day,
+    keepers: Keepers,
     parking: Option<Parking>,
     queues: BTreeMap<Lane, Queue>,
     places: BTreeMap<Arc<str>, Place>,
@@ -149,6 +125,7 @@ impl Governor {
                 Bucket::new(None, total),
             ],
             day: Day::new(limits.calls_per_day),
+            keepers: Keepers::default(),
             parking: None,
             queues: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -165,6 +142,12 @@ impl Governor {
             bucket.rate.set_limit(limit);
         }
         self.day.limit = limits.calls_per_day;
+    }
+
+    /// Whether there is a day's count to be kept.
+    #[must_use]
+    pub fn has_day_limit(&self) -> bool {
+        self.day.limit.is_some()
     }
 
     /// Asks for a turn. Asking again changes nothing; asking for another lane moves the waiter to the end of that.
@@ -247,9 +230,10 @@ impl Governor {
         Lane::ALL.iter().filter_map(|lane| self.due(*lane, now)).min()
     }
 
-    /// The call leaves now. False: the permit was taken back, and the call must not be made.
+    /// The call leaves now. False: the permit was taken back, or is of yesterday's count; the call must not be made.
     #[must_use = "a call without a permit breaks the quota"]
     pub fn sent(&mut self, permit: PermitId, now: Moment) -> bool {
+        self.turn_day(now);
         let Some(permit) = self.permits.get_mut(&permit).filter(|permit| permit.end > now.mono) else { return false };
         if permit.sent.is_none() {
             permit.sent = Some(now.mono);
@@ -321,46 +305,9 @@ impl Governor {
     }
 
     fn turn_day(&mut self, now: Moment) {
+        self.void_at_midnight(now);
         let under_way = self.permits.values().filter(|permit| permit.end > now.mono + WINDOW).count();
         self.day.turn(now.wall, under_way);
-    }
-
-    /// Where a waiter stands; absent: it does not wait.
-    #[must_use]
-    pub fn standing(&self, uid: &str, now: Moment) -> Option<Standing> {
-        let place = self.places.get(uid)?;
-        let class = place.lane.class();
-        let shared = |lane: &Lane| {
-            let limited = self.buckets.iter().filter(|bucket| bucket.rate.is_limited());
-            limited.filter(|bucket| bucket.covers(class)).any(|bucket| bucket.covers(lane.class()))
-        };
-        let before = self.queues.iter().filter(|(lane, _)| **lane < place.lane && shared(lane));
-        let own = self.queues.get(&place.lane).map_or(0, |queue| queue.ahead_of(&place.namespace, place.ticket));
-        let position = before.map(|(_, queue)| queue.len()).sum::<usize>() + own;
-
-        let turns = u32::try_from(position).unwrap_or(u32::MAX);
-        let free = self.free_at(place.lane, now).saturating_sub(now.mono);
-        let mut expected_wait = free.saturating_add(self.interval(class, now).saturating_mul(turns));
-        if let Some(over) = self.day.left(place.lane, now.wall).and_then(|left| turns.checked_sub(left)) {
-            let days = over.checked_div(self.day.limit.unwrap_or_default()).unwrap_or_default();
-            let turn = Day::until_turn(now.wall).saturating_add(Day::LENGTH.saturating_mul(days));
-            expected_wait = expected_wait.max(turn);
-        }
-        let refused_for = self.refused_since.map_or(Duration::ZERO, |since| now.mono.saturating_sub(since));
-        Some(Standing { position, expected_wait, held: self.held(place.lane, now), refused_for })
-    }
-
-    /// What there is to tell of this budget.
-    #[must_use]
-    pub fn usage(&self, now: Moment) -> Usage {
-        Usage {
-            reads_per_second: self.interval(Class::Read, now).as_secs_f64().recip(),
-            writes_per_second: self.interval(Class::Write, now).as_secs_f64().recip(),
-            used_today: self.day.used(now.wall),
-            left_today: self.day.left(Lane::Start, now.wall),
-            held: self.held(Lane::Start, now),
-            waiting: self.places.len(),
-        }
     }
 
     fn held(&self, lane: Lane, now: Moment) -> Option<Hold> {
@@ -375,7 +322,7 @@ impl Governor {
         let backlog = self.queues.get(&Lane::Start).map_or(0, |starts| u32::try_from(starts.len()).unwrap_or(u32::MAX));
         let withheld = lane == Lane::Look && self.interval(Class::Write, now).saturating_mul(backlog) > BACKLOG;
         let waited_for = self.queues.get(&lane).is_some_and(|queue| queue.len() > 0);
-        (waited_for && !withheld).then(|| self.free_at(lane, now))
+        (waited_for && !withheld && !self.lacks_block(lane, now)).then(|| self.free_at(lane, now))
     }
 
     fn free_at(&self, lane: Lane, now: Moment) -> Duration {

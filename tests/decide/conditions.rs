@@ -129,6 +129,7 @@ fn throttled_is_there_while_a_wanted_call_waits() {
         (waiting(false), hold(true), Some(Reason::DailyLimitReached)),
         (waiting(true), None, Some(Reason::WaitingForTurn)),
         (waiting(false), None, None),
+        (Turn::Uncounted(Lane::Look), None, Some(Reason::WaitingForTurn)),
     ] {
         let seen = says(&observed().turn(turn).with(|o| o.hold = hold));
         assert_eq!(condition(&seen, "Throttled"), reason.map(|r| (ConditionStatus::True, r)));
@@ -136,6 +137,26 @@ fn throttled_is_there_while_a_wanted_call_waits() {
     }
     let settled = says(&observed().settled().with(|o| o.hold = hold(true)));
     assert_eq!(condition(&settled, "Throttled"), None, "nothing of this job waits");
+}
+
+#[test]
+fn who_makes_a_call_wait_is_told_and_until_when() {
+    let long = Turn::Waiting { lane: Lane::Look, long: true };
+    let told = |seen: &Observed| seen.conditions.iter().find(|c| c.type_ == "Throttled").unwrap().message.clone();
+    let at = |until: Timestamp| Timestamp::from_second(until.as_second()).unwrap().to_string();
+    let waits = |minutes: i64| observed().turn(long).with(|o| o.turn_at = Some(hence(60 * minutes)));
+    let first = says(&waits(20));
+    assert!(told(&first).contains("the account's own call budget"), "{}", told(&first));
+    assert!(told(&first).ends_with(&at(hence(20 * 60))), "{}", told(&first));
+    let after = |minutes| told(&says(&waits(minutes).with(|o| o.conditions.clone_from(&first.conditions))));
+    assert_eq!((after(16), after(25)), (told(&first), told(&first)), "others come and go all the time");
+    assert!(after(26).ends_with(&at(hence(26 * 60))), "{}", after(26));
+    let uncounted = says(&observed().turn(Turn::Uncounted(Lane::Look)));
+    assert!(told(&uncounted).contains("no call is made uncounted"), "{}", told(&uncounted));
+    for (day, who) in [(true, "calls of the day are used up"), (false, "the cloud throttles")] {
+        let held = says(&observed().turn(long).with(|o| o.hold = Some(Hold { until: hence(600), day })));
+        assert!(told(&held).contains(who) && told(&held).contains(&at(hence(600))), "{}", told(&held));
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ proptest! {
         match (&plan.action, plan.wait) {
             (Action::Nothing, Wait::Until(at)) => prop_assert!(at > now(), "it waits for a time that is over"),
             (Action::Nothing, Wait::OnTurn) => {
-                prop_assert!(matches!(seen.turn, Turn::Waiting { lane, .. } if Some(lane) == plan.lane), "no such turn was asked for");
+                prop_assert!(matches!(seen.turn, Turn::Waiting { lane, .. } | Turn::Uncounted(lane) if Some(lane) == plan.lane), "no such turn was asked for");
             }
             (Action::Nothing, Wait::OnChange) => prop_assert!(
                 matches!(plan.stance, Stance::Foreign | Stance::Leaving | Stance::Suspended(_) | Stance::Settled(_)

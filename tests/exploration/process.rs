@@ -158,6 +158,7 @@ impl World {
             unrecorded: facts.unrecorded,
             never_sent,
             turn: Turn::None,
+            turn_at: None,
             hold: None,
             cloud_offset: SignedDuration::ZERO,
             jitter: 0.5,

@@ -70,6 +70,11 @@ pub fn class(exchange: &Exchange) -> String {
         "dataintegrationjobs" if parts.get(at + 2) == Some(&"status") => "status",
         "dataintegrationjobs" if named => "job",
         "dataintegrationjobs" => "jobs",
+        "dataworksaccounts" if parts.get(at + 2) == Some(&"status") && parameter("dryRun").is_some() => {
+            "account status (dry run)"
+        }
+        "dataworksaccounts" if parts.get(at + 2) == Some(&"status") => "account status",
+        "dataworksaccounts" if named => "account",
         "dataworksaccounts" => "accounts",
         "secrets" => "secret",
         "events" => "event",

@@ -30,6 +30,7 @@ impl World {
             unrecorded: me.unrecorded.clone(),
             never_sent,
             turn: me.turn,
+            turn_at: None,
             hold: None,
             cloud_offset: if me.learned { SignedDuration::from_millis(-me.clock) } else { SignedDuration::ZERO },
             jitter: self.rng.f64(),

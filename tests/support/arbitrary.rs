@@ -321,7 +321,9 @@ impl Choices<'_> {
             Turn::None,
             Turn::Waiting { lane, long: false },
             Turn::Waiting { lane, long: true },
+            Turn::Uncounted(lane),
         ]);
+        o.turn_at = matches!(o.turn, Turn::Waiting { long: true, .. }).then(|| hence(4000));
         o.hold =
             self.of(&[None, Some(Hold { until: hence(60), day: false }), Some(Hold { until: hence(999), day: true })]);
         o.cloud_offset = SignedDuration::from_secs(self.of(&[0, 1, -700, 700]));

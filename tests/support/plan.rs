@@ -86,6 +86,7 @@ pub fn observed() -> Observed {
         unrecorded: None,
         never_sent: false,
         turn: Turn::Held(Lane::Start),
+        turn_at: None,
         hold: None,
         cloud_offset: SignedDuration::ZERO,
         jitter: 0.5,

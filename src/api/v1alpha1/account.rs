@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::OBJECT_NAME;
+use super::account_status::AccountStatus;
 
 /// An account of Alibaba Cloud DataWorks: region, edition and credentials for the jobs that name it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -17,13 +18,25 @@ use super::OBJECT_NAME;
     namespaced,
     shortname = "dwa",
     category = "dataworks",
+    status = "AccountStatus",
     doc = "Region, edition and credentials with which jobs are called.",
     derive = "PartialEq",
     printcolumn(name = "Region", type_ = "string", json_path = ".spec.regionId"),
     printcolumn(name = "Endpoint", type_ = "string", priority = 1, json_path = ".spec.endpoint"),
     printcolumn(name = "Edition", type_ = "string", json_path = ".spec.edition"),
     printcolumn(name = "Secret", type_ = "string", priority = 1, json_path = ".spec.credentials.secretRef.name"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Left-Today", type_ = "integer", json_path = ".status.callsLeftToday"),
+    printcolumn(name = "Throttled-Until", type_ = "string", json_path = ".status.throttledUntil"),
+    printcolumn(name = "Jobs", type_ = "integer", json_path = ".status.jobs"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -1,6 +1,7 @@
 //! Version `v1alpha1`: what both kinds share.
 
 mod account;
+mod account_status;
 mod full;
 mod job;
 mod record;
@@ -9,6 +10,7 @@ pub use account::{
     AccountQuota, AssumeRole, Credentials, DataWorksAccount, DataWorksAccountSpec, DataworksVersion, Edition, Network,
     Oidc, OperatorIdentity, SESSION_NAME, SecretRef, ServiceAccountRef, Signature,
 };
+pub use account_status::{AccountStatus, CallsToday};
 pub use job::{
     AccountRef, DataIntegrationJob, DataIntegrationJobSpec, FailoverSettings, JobStatus, OnUnknown,
     RealtimeStartSettings,

@@ -19,8 +19,8 @@ use crate::facts::{
 use crate::faults::Kind;
 use crate::story::Edit;
 use crate::together::{
-    arrivals_were_committed, doubles_need_a_forgetful_cloud, secrets_stay_secret, the_sender_held_the_lease,
-    within_the_limits,
+    arrivals_were_committed, calls_were_counted, doubles_need_a_forgetful_cloud, secrets_stay_secret,
+    the_sender_held_the_lease, within_the_limits,
 };
 use crate::world::{PEOPLE, Record};
 
@@ -41,6 +41,7 @@ pub fn judge(run: &Record, logs: &str) -> Result<Tally, Broken> {
     arrivals_were_committed(run, &all)?;
     the_sender_held_the_lease(run)?;
     within_the_limits(run)?;
+    calls_were_counted(run)?;
     secrets_stay_secret(run, logs)?;
     for (uid, object) in &objects {
         let judged = Judged { run, object, commits: commits(object), uid };

@@ -204,6 +204,12 @@ impl Schedule {
         })
     }
 
+    /// Its accounts limit the calls of a day: to so many that none is missed.
+    #[must_use]
+    pub fn counts_days(&self) -> bool {
+        !self.scripted && self.seed % 2 == 1
+    }
+
     /// The schedule of this seed.
     #[must_use]
     pub fn of(seed: u64, wishes: &Wishes) -> Self {

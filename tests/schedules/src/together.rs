@@ -74,6 +74,33 @@ pub(crate) fn within_the_limits(run: &Record) -> Check {
     Ok(())
 }
 
+/// Where calls of a day are limited, the account's status has counted each call: over all days no more calls left than the
+/// counts of its days come to. Clocks of processes differ by an hour, so their days are not compared with ours.
+pub(crate) fn calls_were_counted(run: &Record) -> Check {
+    let mut counted: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for change in run.history.iter().filter(|c| &*c.resource == "dataworksaccounts") {
+        let today = change.object().pointer("/status/callsToday").cloned().unwrap_or_default();
+        let (day, calls) = (today["day"].as_str().unwrap_or_default(), today["counted"].as_i64().unwrap_or_default());
+        let most = counted.entry((change.namespace.to_string(), day.to_owned())).or_default();
+        *most = (*most).max(calls);
+    }
+    let limited = run.schedule.counts_days();
+    let entries = run.ledger.entries();
+    let mut made: BTreeMap<String, i64> = BTreeMap::new();
+    for sent in &run.sent {
+        let entry = usize::try_from(sent.seq).ok().and_then(|n| entries.get(n));
+        if let Some(namespace) = entry.and_then(|e| e.account.as_deref()) {
+            *made.entry(namespace.to_owned()).or_default() += 1;
+        }
+    }
+    for (account, calls) in made.into_iter().filter(|_| limited) {
+        let of_it = |((namespace, _), _): &(&(String, String), &i64)| crate::world::account_of(namespace) == account;
+        let counted: i64 = counted.iter().filter(of_it).map(|(_, calls)| *calls).sum();
+        demand(calls <= counted, "I6", || format!("{calls} calls of {account}, and {counted} are counted"))?;
+    }
+    Ok(())
+}
+
 pub(crate) fn secrets_stay_secret(run: &Record, logs: &str) -> Check {
     demand(!logs.contains(CANARY), "I7", || "a secret is in the log".to_owned())?;
     for change in run.history.iter().filter(|c| &*c.resource != "secrets" && &*c.resource != "leases") {

@@ -221,11 +221,13 @@ impl World {
                 Rate::Split { .. } | Rate::Unlimited => "Enterprise",
             };
             let (version, signature) = self.schedule.way;
+            let quota = if self.schedule.counts_days() { json!({ "callsPerDay": 100_000 }) } else { json!({}) };
             let account = json!({
                 "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
                 "metadata": { "name": "main", "namespace": namespace },
                 "spec": {
-                    "regionId": "cn-shanghai", "edition": edition, "credentials": { "secretRef": { "name": "key" } },
+                    "regionId": "cn-shanghai", "edition": edition, "quota": quota,
+                    "credentials": { "secretRef": { "name": "key" } },
                     "dataworksVersion": version, "signature": signature,
                 },
             });

@@ -254,7 +254,10 @@ impl Tenant {
             self.note(&job);
         }
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let accounts: Api<DataWorksAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut open = vec![serde_json::to_string(&events.list(&ListParams::default()).await.unwrap()).unwrap()];
+        let told = accounts.list(&ListParams::default()).await.unwrap();
+        open.extend(told.into_iter().map(|account| serde_json::to_string(&account.status).unwrap()));
         for operator in operators {
             open.push(operator.log().join("\n"));
             open.push(operator.get("/metrics").1);

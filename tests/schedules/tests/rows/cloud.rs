@@ -278,3 +278,39 @@ fn a_day_that_is_used_up_is_parked_in_sight_until_it_turns() {
         must(&record, starts[6] < 690.0, &format!("limit {limit}: the last start at {}", starts[6]));
     }
 }
+
+/// The cloud allows more than the account says, so only our own count ends the day, over kills too.
+///
+/// Covers: 13s, 5s.
+#[test]
+fn a_restart_does_not_refill_the_day() {
+    const ACCOUNT: &str = "/apis/dijob.dev/v1alpha1/namespaces/team-0/dataworksaccounts/main";
+    const LIMIT: usize = 30;
+    for seed in 1..=6 {
+        // Ten minutes before midnight of UTC+8.
+        let mut scene = Scene::of(700).seed(seed).begins(15 * 3600 + 50 * 60).fleet(12, "team-0", 2).act(
+            ms(0),
+            "a limit",
+            |world| {
+                let quota = json!({ "spec": { "quota": { "callsPerDay": LIMIT } } });
+                let answer = world.ask(PEOPLE, Verb::Merge, ACCOUNT, Some(quota));
+                assert!(answer.is_ok(), "{}", answer.value());
+            },
+        );
+        for kill in 0..3 {
+            scene = scene.act(ms(2500 + 400 * kill), "kill", |world| {
+                world.processes().iter().for_each(|p| world.kill(p));
+            });
+        }
+        let record = played(scene);
+        let calls = record.ledger.entries().iter().filter(|e| record.second(e.last_byte) < 600.0).count();
+        must(&record, calls <= LIMIT, &format!("seed {seed}: {calls} calls of a day of {LIMIT}"));
+        must(
+            &record,
+            calls + 3 * 5 >= LIMIT,
+            &format!("seed {seed}: {calls} calls of a day of {LIMIT}, after three kills"),
+        );
+        nobody_is_punished(&record);
+        must(&record, accepted(&record).len() == 12, &format!("seed {seed}: the rest starts on the next day"));
+    }
+}

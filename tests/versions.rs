@@ -111,8 +111,9 @@ async fn a_start_without_an_answer_is_confirmed_by_its_effect_or_sent_again_in_e
 #[tokio::test]
 async fn what_is_refused_is_told_in_each_way() {
     join_all(WAYS.map(async |way| {
-        let tenant = tenant("refused", way).await;
+        let tenant = Tenant::new(&world().cluster, &format!("refused-{}", way.2)).await;
         tenant.put_secret(&[("accessKeyId", tenant.key_id.as_bytes()), ("accessKeySecret", b"canary-wrong")]).await;
+        tenant.put_account("default", &account_spec(&tenant, way)).await;
         tenant.another_secret("canary-wrong");
         tenant.apply("job", &plain(1)).await;
         let job = tenant.until_reason("job", "AccessDenied").await;

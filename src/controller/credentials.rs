@@ -338,6 +338,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_a_namespace_knows_of_a_key_s_owner_serves_it_alone() {
+        for (namespace, owner) in [("team", "account 1000000000000001"), ("other", "key LTAI")] {
+            let mut credentials = credentials(&["team"], Some(own()));
+            credentials.settings.sts_endpoint = Endpoint::of_flag("http://127.0.0.1:1", true).ok();
+            credentials.owners.know(namespace, "LTAI", Some("1000000000000001"));
+            let wish = || json!({ "operatorIdentity": {} });
+            let mut told = key(&credentials, wish()).await;
+            if told.is_empty() {
+                credentials.changed().await; // it was asked, and nobody answers
+                told = key(&credentials, wish()).await;
+            }
+            assert_eq!(told, format!("{owner}, version operator"), "known in {namespace}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn none_or_two_sources_are_told() {
         for spec in [json!({}), json!({ "operatorIdentity": {}, "secretRef": { "name": "key" } })] {
             let told = key(&credentials(&["team"], Some(own())), spec).await;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use control_plane::{ADMIN, ControlPlane, Options};
 use dijob_operator::api::{DataIntegrationJob, crds};
+use futures::future::ready;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -158,9 +159,21 @@ impl Cluster {
                 "metadata": {"name": name(id), "namespace": namespace}, "spec": {"diJobId": id},
             }));
             let api = api.clone();
-            async move { api.create(&PostParams::default(), &job?).await.map_err(Failure::from) }
+            async move {
+                let job = job?;
+                let mut created = api.create(&PostParams::default(), &job).await;
+                if matches!(created, Err(kube::Error::Service(_))) {
+                    // Among thousands, one may meet a connection that has just been closed.
+                    created = api.create(&PostParams::default(), &job).await;
+                }
+                match created {
+                    Err(kube::Error::Api(status)) if status.code == 409 => Ok(()), // the first request arrived
+                    Err(error) => Err(Failure::from(error)),
+                    Ok(_) => Ok(()),
+                }
+            }
         };
-        futures::stream::iter(ids.map(create)).buffer_unordered(16).try_for_each(|_| async { Ok(()) }).await
+        futures::stream::iter(ids.map(create)).buffer_unordered(16).try_for_each(|()| async { Ok(()) }).await
     }
 
     /// Waits until all jobs of a namespace have a status.
@@ -180,15 +193,24 @@ impl Cluster {
 
     /// Takes all jobs away.
     pub async fn delete_jobs(&self) -> Result<(), Failure> {
-        self.delete_jobs_in(NAMESPACE).await
+        let (delete, all) = (DeleteParams::default(), ListParams::default());
+        self.jobs().delete_collection(&delete, &all).await?;
+        Ok(())
     }
 
-    /// Takes all jobs of a namespace away.
-    pub async fn delete_jobs_in(&self, namespace: &str) -> Result<(), Failure> {
-        let (delete, all) = (DeleteParams::default(), ListParams::default());
+    /// Takes these jobs away, one by one: of thousands, the server would not end in the time that it gives one request.
+    /// What is left for any reason only makes noise.
+    pub async fn discard_jobs(&self, namespace: &str, ids: std::ops::Range<i64>) {
         let api: Api<DataIntegrationJob> = Api::namespaced(self.client.clone(), namespace);
-        api.delete_collection(&delete, &all).await?;
-        Ok(())
+        let discard = |id: i64| {
+            let api = api.clone();
+            async move { api.delete(&name(id), &DeleteParams::default()).await.is_ok() }
+        };
+        let gone = futures::stream::iter(ids.clone().map(discard)).buffer_unordered(16).filter(|gone| ready(*gone));
+        let (gone, all) = (gone.count().await, ids.count());
+        if gone < all {
+            eprintln!("{} of {all} jobs of {namespace} could not be taken away", all - gone);
+        }
     }
 
     /// Versions of the API server and of etcd.

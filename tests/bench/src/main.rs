@@ -72,7 +72,8 @@ struct Flags {
     /// Jobs before which another namespace's job waits
     #[arg(long, default_value_t = 10_000, requires = "quota", value_parser = clap::value_parser!(u16).range(1..=20_000))]
     backlog: u16,
-    /// Only the cells of the quota with this in their names, such as 20-fixed, neighbour, fair or wait; may be repeated
+    /// Only the cell of the quota with this name, such as 20-fixed, or all with this in their names, such as neighbour,
+    /// fair or wait; may be repeated
     #[arg(long, value_name = "NAME", requires = "quota")]
     only: Vec<String>,
     /// Also write the table, and below it the JSON, to this file

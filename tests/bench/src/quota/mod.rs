@@ -8,7 +8,7 @@
 //!
 //! **Guarantees**
 //! 1. Every number comes from a simulator's ledger.
-//! 2. A cell that does not end in its time is measured up to then, and says so.
+//! 2. A cell that does not end in its time is measured up to then, and one that fails is named below the others.
 
 use std::path::Path;
 
@@ -36,37 +36,49 @@ const MEANING: [&str; 6] = [
     "plain: a task per job, full jitter, 1 s to 20 s, 64 calls at once. Operator: 64 passes, as shipped",
 ];
 
-/// Runs the cells whose names contain one of `--only`.
-pub async fn measure(flags: &Flags, binary: &Path, clock: &Simulator, report: &mut Report) -> Result<(), Failure> {
-    let chosen: Vec<Cell> = all(flags.starts, flags.backlog)
-        .into_iter()
-        .filter(|cell| flags.only.is_empty() || flags.only.iter().any(|part| cell.name.contains(part.as_str())))
-        .collect();
+/// The cells that `--only` names, in whole or in part; without it, all.
+fn chosen(flags: &Flags) -> Result<Vec<Cell>, Failure> {
+    let all = all(flags.starts, flags.backlog);
+    let names: Vec<_> = all.iter().map(|cell| cell.name.clone()).collect();
+    let is_named = |name: &String, part: &String| if names.contains(part) { name == part } else { name.contains(part) };
+    let is_chosen = |cell: &Cell| flags.only.is_empty() || flags.only.iter().any(|part| is_named(&cell.name, part));
+    let chosen: Vec<Cell> = all.into_iter().filter(is_chosen).collect();
     if chosen.is_empty() {
-        let names: Vec<_> = all(1, 1).into_iter().map(|cell| cell.name).collect();
         return Err(format!("no cell has such a name; there are {}", names.join(", ")).into());
     }
+    Ok(chosen)
+}
+
+/// Runs the chosen cells.
+pub async fn measure(flags: &Flags, binary: &Path, clock: &Simulator, report: &mut Report) -> Result<(), Failure> {
+    let chosen = chosen(flags)?;
     eprintln!("starting the API server: seconds, or minutes if Go has to build it first");
     let cluster = Cluster::start(clock).await?;
     let operator = Operator::start(binary, &cluster.kubeconfig, clock).await?;
     operator.ready(clock).await?;
     let (slow, fast): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|cell| !cell.is_split);
-    let mut rows = Vec::new();
-    let run = async {
-        for cell in &fast {
-            rows.push(both(cell, &cluster).await?);
-        }
-        rows.extend(futures::future::try_join_all(slow.iter().map(|cell| both(cell, &cluster))).await?);
-        Ok::<_, Failure>(())
-    };
-    run.await.map_err(|error| operator.explain(&error))?;
+    let mut ended = Vec::new();
+    for cell in &fast {
+        ended.push(both(cell, &cluster).await);
+    }
+    ended.extend(futures::future::join_all(slow.iter().map(|cell| both(cell, &cluster))).await);
     report.about("load after cells", about::load());
-    report.grid(grid(&rows));
+    let (rows, failures): (Vec<_>, Vec<_>) = ended.into_iter().partition(Result::is_ok);
+    let rows: Vec<_> = rows.into_iter().flatten().collect();
+    let failures: Vec<_> = failures.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+    for failure in &failures {
+        eprintln!("{}", operator.explain(&failure.as_str().into()));
+    }
+    if rows.is_empty() {
+        return Err("no cell could be measured".into());
+    }
+    report.grid(grid(&rows, failures));
     operator.stop().await
 }
 
 type Row = (Cell, Measured, Measured);
 
+/// The cell as the operator serves it, then the same with plain backoff.
 async fn both(cell: &Cell, cluster: &Cluster) -> Result<Row, Failure> {
     eprintln!("{}: the operator", cell.name);
     let ours = served::measure(cell, cluster).await.map_err(|error| format!("{}: {error}", cell.name))?;
@@ -76,13 +88,13 @@ async fn both(cell: &Cell, cluster: &Cluster) -> Result<Row, Failure> {
     Ok((cell.clone(), ours, plain))
 }
 
-fn grid(rows: &[Row]) -> Grid {
+fn grid(rows: &[Row], failures: Vec<String>) -> Grid {
     let mut grid = Grid {
         key: "quota",
         title: "quota",
         columns: Measured::NAMES.iter().map(|name| (*name).to_owned()).collect(),
         rows: Vec::new(),
-        notes: MEANING.map(str::to_owned).to_vec(),
+        notes: MEANING.map(str::to_owned).into_iter().chain(failures).collect(),
     };
     for (cell, ours, plain) in rows {
         grid.rows.push((cell.name.clone(), "operator", ours.values().to_vec()));

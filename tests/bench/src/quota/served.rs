@@ -53,11 +53,11 @@ pub async fn measure(cell: &Cell, cluster: &Cluster) -> Result<Measured, Failure
             each.push(wait_of(&cloud, id, from).await);
         }
         waits = Some(each);
-        cluster.delete_jobs_in(&late).await?;
+        cluster.discard_jobs(&late, cell.latecomers()).await;
     }
     let measured = tally.end(waits).await;
-    for (name, _) in &names {
-        cluster.delete_jobs_in(name).await?;
+    for (name, ids) in &names {
+        cluster.discard_jobs(name, ids.clone()).await;
     }
     Ok(measured)
 }

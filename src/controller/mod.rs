@@ -674,14 +674,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_that_fails_is_recorded_though_the_object_was_told_of_often() {
-        let (world, ..) = fails_after_telling(4).await;
+        let (world, ..) = Box::pin(fails_after_telling(4)).await;
         let attempts: Vec<_> = world.statuses.lock().unwrap().iter().map(|status| status["attempts"].clone()).collect();
         assert_eq!(attempts, [1]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_backoff_that_has_no_room_in_status_is_kept_all_the_same() {
-        let (world, ctx, key) = fails_after_telling(6).await;
+        let (world, ctx, key) = Box::pin(fails_after_telling(6)).await;
         tokio::time::advance(Duration::from_secs(30)).await;
         pass(&ctx, &key, "u-1").await.unwrap();
         assert_eq!(

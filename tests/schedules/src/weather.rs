@@ -39,6 +39,8 @@ pub enum Of {
     Jobs,
     /// Writes of the status of a job.
     StatusWrites,
+    /// Writes of the status of an account.
+    AccountWrites,
     /// Those in this namespace.
     Namespace(&'static str),
 }
@@ -82,6 +84,7 @@ impl Spell {
             Of::Views => matches!(verb, Verb::List | Verb::Watch),
             Of::Jobs => matches!(verb, Verb::List | Verb::Watch) && resource == "dataintegrationjobs",
             Of::StatusWrites => verb.writes() && (resource, subresource) == ("dataintegrationjobs", "status"),
+            Of::AccountWrites => verb.writes() && (resource, subresource) == ("dataworksaccounts", "status"),
             Of::Namespace(name) => name == namespace,
         }
     }

@@ -3,6 +3,7 @@
 use api_server::Verb;
 use schedules::scene::Scene;
 use schedules::story::Edit;
+use schedules::weather::{Ill, Of};
 use schedules::world::{PEOPLE, Record, World, account_of};
 use serde_json::json;
 use simulator::{Behaviour, Console, Fault, Hint, Limits, Neighbour, Rate, Refusal, StartOnRunning, Window};
@@ -313,4 +314,30 @@ fn a_restart_does_not_refill_the_day() {
         nobody_is_punished(&record);
         must(&record, accepted(&record).len() == 12, &format!("seed {seed}: the rest starts on the next day"));
     }
+}
+
+#[test]
+fn without_a_count_of_the_day_no_call_is_made_and_the_jobs_say_so() {
+    const ACCOUNT: &str = "/apis/dijob.dev/v1alpha1/namespaces/team-0/dataworksaccounts/main";
+    let limited = Scene::of(120).fleet(6, "team-0", 5).act(ms(0), "a limit", |world| {
+        let quota = json!({ "spec": { "quota": { "callsPerDay": 100 } } });
+        assert!(world.ask(PEOPLE, Verb::Merge, ACCOUNT, Some(quota)).is_ok());
+    });
+    let record = played(limited.spell(3..63, Ill::Answers(500), Of::AccountWrites));
+    let calls: Vec<f64> = record.ledger.entries().iter().map(|e| record.second(e.last_byte)).collect();
+    let first = calls.iter().copied().fold(f64::MAX, f64::min);
+    must(&record, (63.0..=70.0).contains(&first), &format!("the first call at {first}"));
+    for n in 0..6 {
+        let versions = record.versions(n);
+        let told =
+            versions.iter().find(|(_, _, object)| object["status"].to_string().contains("no call is made uncounted"));
+        let at = told.map_or(f64::MAX, |(at, _, _)| *at);
+        must(&record, (9.0..=12.0).contains(&at), &format!("job {n} says so at {at}"));
+        let (status, reason) = told.map(|(_, _, object)| condition(object, "Throttled")).unwrap_or_default();
+        must(&record, (status, reason) == ("True", "WaitingForTurn"), &format!("job {n}: {reason}"));
+        let during = versions.iter().filter(|(at, _, _)| (12.0..63.0).contains(at)).count();
+        must(&record, during == 0, &format!("job {n} is written {during} times while it waits"));
+    }
+    nobody_is_punished(&record);
+    must(&record, accepted(&record).len() == 6, "all start once it is written");
 }

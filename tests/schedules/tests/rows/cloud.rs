@@ -41,8 +41,8 @@ fn ten_minutes_of_throttling_leave_no_trace_once_they_are_over() {
         let end = f64::from(length);
         let during = tries.iter().filter(|(at, _)| *at < end).count();
         // From 50 reads or 20 writes a second it takes 16 refusals for each interval of the limit that ours grows.
-        let (least, most) = if action.is_none() { (600, 1_000) } else { (100, 200) };
-        must(&record, (least..=most).contains(&during), &format!("{during} calls in a storm of {length} s"));
+        let (fewest, most) = if action.is_none() { (600, 1_000) } else { (100, 200) };
+        must(&record, (fewest..=most).contains(&during), &format!("{during} calls in a storm of {length} s"));
         let first = tries.iter().map(|(at, _)| *at).find(|at| *at >= end).unwrap_or(f64::MAX);
         must(&record, first <= end + 2.0, &format!("the first call after the storm came at {first}"));
         let starts = accepted(&record);

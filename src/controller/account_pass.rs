@@ -81,11 +81,13 @@ async fn pass(ctx: &Context, key: &ObjectKey) -> Result<(Option<Duration>, bool)
     let before = account.status.clone().unwrap_or_default();
     let now = ctx.clock.now();
     let next = next_status(&before, &facts, now);
-    if next.status != ours(&before) {
-        let written = write(ctx, key, &account, &next.status).await;
-        if let Some((budget, _)) = block {
-            ctx.turns.block_ended(budget, &uid, written.is_ok());
-        }
+    let is_news = next.status != ours(&before);
+    let written = if is_news { write(ctx, key, &account, &next.status).await } else { Ok(()) };
+    if let Some((budget, _)) = block {
+        // A count that status holds already is another's, or that of a write whose answer was lost.
+        ctx.turns.block_ended(budget, &uid, is_news && written.is_ok());
+    }
+    if is_news {
         written?;
         ctx.accounts.update(key, |known| known.written = Some(ctx.clock.elapsed()));
         if let Some(notice) = next.notice {

@@ -115,6 +115,10 @@ impl Turns {
                 budget.governor.written(uid);
             } else {
                 budget.governor.not_written(uid);
+                // It may have been shown while it was written, and taken for that write's: it is looked at again.
+                if let Some(party) = budget.parties.get_mut(uid) {
+                    party.counted = None;
+                }
             }
         }
         self.changed.notify_one();
@@ -269,6 +273,23 @@ mod tests {
             turns.tick();
             assert_eq!(turns.standing(Some(&shared), "1").0, turn, "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_count_whose_write_had_no_answer_and_that_shows_meanwhile_opens_the_next_block() {
+        let (turns, k) = (turns(), budget("k"));
+        turns.state(&k, &party("basic", Some(100)), || true);
+        turns.ask(&k, "1", &key("job"), Lane::Start);
+        let block = turns.block(&k, "basic");
+        assert_eq!(block.map(|block| block.calls), Some(5));
+        let shown = Party { counted: block, ..party("basic", Some(100)) };
+        turns.state(&k, &shown, || true);
+        turns.block_ended(&k, "basic", false);
+        turns.state(&k, &shown, || true);
+        assert_eq!(turns.block(&k, "basic").map(|block| block.calls), Some(10), "the calls of the first may be made");
+        turns.block_ended(&k, "basic", true);
+        turns.tick();
+        assert_eq!(turns.standing(Some(&k), "1").0, Turn::Held(Lane::Start));
     }
 
     #[tokio::test(start_paused = true)]

@@ -90,6 +90,8 @@ pub(crate) fn calls_were_counted(run: &Record) -> Check {
     let mut made: BTreeMap<String, i64> = BTreeMap::new();
     for sent in &run.sent {
         let entry = usize::try_from(sent.seq).ok().and_then(|n| entries.get(n));
+        let of_dataworks = |e: &&simulator::Entry| e.action.as_deref().is_some_and(|action| action.ends_with("DIJob"));
+        let entry = entry.filter(of_dataworks); // STS has a quota of its own
         if let Some(namespace) = entry.and_then(|e| e.account.as_deref()) {
             *made.entry(namespace.to_owned()).or_default() += 1;
         }

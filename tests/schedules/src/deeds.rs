@@ -64,10 +64,10 @@ pub(crate) fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &m
             }
         }
         Story::AccountSwitched => {
-            for _ in 0..=chance.below(3) {
+            (0..=chance.below(3)).for_each(|_| {
                 let edit = switch_or_start(chance);
                 then(chance, edit);
-            }
+            });
             // Most starts are open only in the first seconds.
             all.push((Duration::from_millis(chance.below(20_000)), Edit::Switch(0, chance.pick(&WAYS, WAYS[1]))));
         }
@@ -89,7 +89,7 @@ pub(crate) fn edits(story: Story, jobs: &[JobPlan], faulty: Duration, chance: &m
                 all.push((Duration::from_millis(again), Edit::RestoreStatus(0)));
             }
         }
-        Story::Fleet => {
+        Story::Fleet | Story::DayExhausted => {
             for _ in 0..10 {
                 let edit = of_a_fleet(jobs.len(), chance);
                 then(chance, edit);

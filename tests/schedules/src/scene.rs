@@ -58,6 +58,7 @@ impl Scene {
             faults,
             faulty: Duration::from_secs(seconds),
             switches: Switches::default(),
+            calls_per_day: None,
             begins: 0,
             drift: 0,
             clocks: Some(|_| SignedDuration::ZERO),

@@ -47,6 +47,8 @@ pub enum Story {
     OrderlyEnd,
     /// The account takes another version of the API or another signature, while jobs are started.
     AccountSwitched,
+    /// The calls of a day are used up while jobs are started, and the day turns a little later.
+    DayExhausted,
 }
 
 /// Those that exist.
@@ -65,7 +67,15 @@ pub const STORIES: &[Story] = &[
     Story::Flapping,
     Story::OrderlyEnd,
     Story::AccountSwitched,
+    Story::DayExhausted,
 ];
+
+/// Calls of the day that is used up: enough for a few starts.
+const FEW: u32 = 10;
+/// Calls of a day that no schedule uses up.
+const MANY: u32 = 100_000;
+/// When a day begins in UTC+8, in seconds after midnight UTC.
+const DAY_TURNS: i64 = 16 * 3600;
 
 /// Those among which a seed draws. What came later has a draw of its own, so that older seeds stay what they are.
 const DRAWN: usize = 12;
@@ -112,6 +122,8 @@ pub enum Edit {
     Console(usize, Console),
     /// The account of the job is called in another way.
     Switch(usize, Way),
+    /// It may make so many calls a day.
+    Quota(usize, u32),
     /// What only a test does.
     Act(Act),
 }
@@ -156,6 +168,8 @@ pub struct Schedule {
     pub faulty: Duration,
     /// The cloud.
     pub switches: Switches,
+    /// Calls of a day to which its accounts limit themselves.
+    pub calls_per_day: Option<u32>,
     /// Seconds after midnight UTC at which it begins.
     pub begins: i64,
     /// So many of a thousand seconds are gained by the clocks of API server and cloud on those of the processes.
@@ -204,21 +218,11 @@ impl Schedule {
         })
     }
 
-    /// Its accounts limit the calls of a day: to so many that none is missed.
-    #[must_use]
-    pub fn counts_days(&self) -> bool {
-        !self.scripted && self.seed % 2 == 1
-    }
-
     /// The schedule of this seed.
     #[must_use]
     pub fn of(seed: u64, wishes: &Wishes) -> Self {
         let mut chance = Chance::about(&[seed, 1]);
-        let drawn = chance.pick(STORIES.get(..DRAWN).unwrap_or_default(), Story::FirstStart);
-        let drawn = if Chance::about(&[seed, 6]).percent(7) { Story::OrderlyEnd } else { drawn };
-        let is_switched = !wishes.one_way && Chance::about(&[seed, 7]).percent(8);
-        let drawn = if is_switched { Story::AccountSwitched } else { drawn };
-        let story = wishes.story.unwrap_or(drawn);
+        let story = story(seed, wishes, &mut chance);
         let mut ways = Chance::about(&[seed, 8]);
         let chosen = ways.percent(40) && !wishes.one_way;
         let way = if chosen { ways.pick(&WAYS, WAYS[0]) } else { WAYS[0] };
@@ -250,6 +254,12 @@ impl Schedule {
         });
         edits.sort_by_key(|(at, _)| *at);
         let switches = switches(profile, &mut chance);
+        let (calls_per_day, begins) = day(seed, story, wishes);
+        if story == Story::DayExhausted {
+            let more = u64::try_from(DAY_TURNS - begins).unwrap_or(0) + 120;
+            edits.push((Duration::from_secs(more), Edit::Quota(0, MANY)));
+            edits.sort_by_key(|(at, _)| *at);
+        }
         Self {
             seed,
             story,
@@ -262,7 +272,8 @@ impl Schedule {
             faults,
             faulty: span,
             switches,
-            begins: 0,
+            calls_per_day,
+            begins,
             drift: 0,
             clocks: None,
             spells: Vec::new(),
@@ -271,13 +282,34 @@ impl Schedule {
     }
 }
 
+fn story(seed: u64, wishes: &Wishes, chance: &mut Chance) -> Story {
+    let drawn = chance.pick(STORIES.get(..DRAWN).unwrap_or_default(), Story::FirstStart);
+    let drawn = if Chance::about(&[seed, 6]).percent(7) { Story::OrderlyEnd } else { drawn };
+    let is_switched = !wishes.one_way && Chance::about(&[seed, 7]).percent(8);
+    let drawn = if is_switched { Story::AccountSwitched } else { drawn };
+    let is_short = !wishes.one_way && Chance::about(&[seed, 9]).percent(3);
+    wishes.story.unwrap_or(if is_short { Story::DayExhausted } else { drawn })
+}
+
+/// Calls of a day to which the accounts limit themselves, and when it all begins: shortly before the turn of a day that is
+/// used up, or in one so long that no call is missed.
+fn day(seed: u64, story: Story, wishes: &Wishes) -> (Option<u32>, i64) {
+    if story == Story::DayExhausted {
+        let before = Chance::about(&[seed, 10]).below(900);
+        return (Some(FEW), DAY_TURNS - i64::try_from(before).unwrap_or(0));
+    }
+    (Some(MANY).filter(|_| seed % 2 == 1 && !wishes.one_way), 0)
+}
+
 fn jobs(story: Story, chance: &mut Chance) -> Vec<JobPlan> {
-    let count = if story == Story::Fleet { 20 } else { 1 };
+    let few = if story == Story::DayExhausted { 4 } else { 1 };
+    let count = if story == Story::Fleet { 20 } else { few };
     (0..count).map(|n| job(n, story, chance)).collect()
 }
 
 fn job(n: i64, story: Story, chance: &mut Chance) -> JobPlan {
-    let (namespace, name, id) = (format!("team-{}", n % 3), format!("job-{n}"), 7000 + n);
+    let team = if story == Story::DayExhausted { 0 } else { n % 3 };
+    let (namespace, name, id) = (format!("team-{team}"), format!("job-{n}"), 7000 + n);
     let mut spec =
         Map::from_iter([("diJobId".to_owned(), json!(id)), ("accountRef".to_owned(), json!({ "name": "main" }))]);
     if chance.percent(40) {

@@ -85,7 +85,7 @@ pub(crate) fn calls_were_counted(run: &Record) -> Check {
         let most = counted.entry((change.namespace.to_string(), day.to_owned())).or_default();
         *most = (*most).max(calls);
     }
-    let limited = run.schedule.counts_days();
+    let limited = run.schedule.calls_per_day.is_some();
     let entries = run.ledger.entries();
     let mut made: BTreeMap<String, i64> = BTreeMap::new();
     for sent in &run.sent {

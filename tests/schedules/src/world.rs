@@ -221,7 +221,7 @@ impl World {
                 Rate::Split { .. } | Rate::Unlimited => "Enterprise",
             };
             let (version, signature) = self.schedule.way;
-            let quota = if self.schedule.counts_days() { json!({ "callsPerDay": 100_000 }) } else { json!({}) };
+            let quota = self.schedule.calls_per_day.map_or(json!({}), |calls| json!({ "callsPerDay": calls }));
             let account = json!({
                 "apiVersion": "dijob.dev/v1alpha1", "kind": "DataWorksAccount",
                 "metadata": { "name": "main", "namespace": namespace },
@@ -282,11 +282,10 @@ impl World {
                 lock(&self.cloud).remove_key(&format!("LTAIkey{before}"));
                 self.ask(PEOPLE, Verb::Get, &uri(&job.namespace, &job.name), None)
             }),
-            Edit::Switch(n, (version, signature)) => self.schedule.jobs.get(*n).map(|job| {
-                let uri = format!("/apis/dijob.dev/v1alpha1/namespaces/{}/dataworksaccounts/main", job.namespace);
-                let spec = json!({ "dataworksVersion": version, "signature": signature });
-                self.ask(PEOPLE, Verb::Merge, &uri, Some(json!({ "spec": spec })))
-            }),
+            Edit::Switch(n, (version, signature)) => {
+                self.edit_account(*n, &json!({ "dataworksVersion": version, "signature": signature }))
+            }
+            Edit::Quota(n, calls) => self.edit_account(*n, &json!({ "quota": { "callsPerDay": calls } })),
             Edit::Console(n, act) => {
                 if let Some(job) = self.schedule.jobs.get(*n) {
                     let patch = JobPatch { console: Some(*act), ..JobPatch::default() };
@@ -302,6 +301,12 @@ impl World {
         };
         let code = answer.map(|answer| answer.code);
         self.tell(&format!("people: {edit:?} -> {code:?}"));
+    }
+
+    fn edit_account(&self, n: usize, spec: &Value) -> Option<Answer> {
+        let job = self.schedule.jobs.get(n)?;
+        let uri = format!("/apis/dijob.dev/v1alpha1/namespaces/{}/dataworksaccounts/main", job.namespace);
+        Some(self.ask(PEOPLE, Verb::Merge, &uri, Some(json!({ "spec": spec }))))
     }
 
     fn restore(&self, n: usize) -> Option<Answer> {

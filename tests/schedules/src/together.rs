@@ -79,8 +79,9 @@ pub(crate) fn within_the_limits(run: &Record) -> Check {
 pub(crate) fn calls_were_counted(run: &Record) -> Check {
     let mut counted: BTreeMap<(String, String), i64> = BTreeMap::new();
     for change in run.history.iter().filter(|c| &*c.resource == "dataworksaccounts") {
-        let today = change.object().pointer("/status/callsToday").cloned().unwrap_or_default();
-        let (day, calls) = (today["day"].as_str().unwrap_or_default(), today["counted"].as_i64().unwrap_or_default());
+        let object = change.object();
+        let day = object.pointer("/status/callsToday/day").and_then(Value::as_str).unwrap_or_default();
+        let calls = object.pointer("/status/callsToday/counted").and_then(Value::as_i64).unwrap_or_default();
         let most = counted.entry((change.namespace.to_string(), day.to_owned())).or_default();
         *most = (*most).max(calls);
     }

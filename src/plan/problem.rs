@@ -218,7 +218,7 @@ impl CloudProblem {
     fn denied_hint(&self) -> &'static str {
         match self.code.as_deref().unwrap_or_default() {
             "Forbidden.Access" => {
-                "the edition that the account has bought does not allow this call, or the key may not make it: check the edition, or use another key in the Secret"
+                "the edition that was bought does not allow this call, or the key may not make it: below Enterprise set dataworksVersion \"2024-05-18\" in the account, else check the edition, or use another key in the Secret"
             }
             code if code.starts_with("InvalidAccessKeyId") => {
                 "the cloud does not know this AccessKey ID: correct the Secret"

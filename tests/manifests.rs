@@ -298,7 +298,7 @@ fn samples_use_only_fields_that_exist() {
         "realtimeStartSettings": { "startTime": 0, "failoverSettings": { "interval": 0, "upperLimit": 0 } },
     });
     let account = json!({
-        "regionId": 0, "endpoint": 0, "edition": 0,
+        "regionId": 0, "endpoint": 0, "network": 0, "dataworksVersion": 0, "signature": 0, "edition": 0, "allowedProjects": 0,
         "quota": { "readsPerSecond": 0, "writesPerSecond": 0, "callsPerDay": 0 },
         "credentials": { "secretRef": { "name": 0, "accessKeyIdKey": 0, "accessKeySecretKey": 0 } },
     });

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
-use dijob_operator::quota::{Governor, Grant, HeldBy, Lane, Lesson, Limits, Moment, PermitId, Waiter};
+use dijob_operator::quota::{Counted, Governor, Grant, HeldBy, Lane, Lesson, Limits, Moment, PermitId, Waiter};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
@@ -459,10 +459,11 @@ fn a_tenth_of_the_day_is_kept_for_starts_and_looks() {
 fn a_restart_does_not_refill_the_day() {
     let now = moment(SECOND);
     let mut governor = Governor::new(Limits::shared(5.0, Some(100)));
-    governor.restore_day(100, morning() - SignedDuration::from_hours(24), now);
+    let shows = |governor: &mut Governor, day, calls| governor.keep("main", Counted::read(day, calls), now);
+    shows(&mut governor, "2026-11-23", 100);
     assert_eq!(governor.usage(now).left_today, Some(100), "that was yesterday");
-    governor.restore_day(100, morning(), now);
-    governor.restore_day(40, morning(), now);
+    shows(&mut governor, "2026-11-24", 100);
+    shows(&mut governor, "2026-11-24", 40);
     governor.ask(waiter("a/1"), Lane::Start, now);
     assert_eq!(governor.grants(now), []);
     assert_eq!(governor.next_at(now), Some(seconds(14.0 * 3600.0)));
@@ -818,7 +819,6 @@ enum Step {
     Done(u8),
     GiveBack(u8),
     Learn(Lesson, Lane),
-    Restore(u32),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -840,7 +840,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => any::<u8>().prop_map(Step::Done),
         3 => any::<u8>().prop_map(Step::GiveBack),
         1 => (lesson, lane()).prop_map(|(lesson, lane)| Step::Learn(lesson, lane)),
-        1 => (0_u32..60).prop_map(Step::Restore),
     ];
     prop::collection::vec(step, 1..300)
 }
@@ -941,7 +940,6 @@ impl Book {
                 }
             }
             Step::Learn(lesson, lane) => self.governor.learn(*lesson, *lane, now, 0.3),
-            Step::Restore(used) => self.governor.restore_day(*used, now.wall, now),
         }
         self.take_grants();
     }

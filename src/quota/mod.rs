@@ -296,14 +296,6 @@ impl Governor {
         self.buckets.iter_mut().for_each(|bucket| bucket.not_before(parking.until));
     }
 
-    /// At least `used` calls were made on the day of `at`, by an earlier process. Another day's count is ignored.
-    pub fn restore_day(&mut self, used: u32, at: Timestamp, now: Moment) {
-        if Day::number(at) == Day::number(now.wall) {
-            self.turn_day(now);
-            self.day.at_least(used);
-        }
-    }
-
     fn turn_day(&mut self, now: Moment) {
         self.void_at_midnight(now);
         let under_way = self.permits.values().filter(|permit| permit.end > now.mono + WINDOW).count();

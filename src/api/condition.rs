@@ -176,6 +176,12 @@ pub fn reason_of(word: &str) -> Option<Reason> {
     Reason::ALL.iter().copied().find(|r| r.as_str() == word)
 }
 
+/// Whether the condition is of a type that this operator writes; those of other types are others' business.
+#[must_use]
+pub fn is_ours(condition: &Condition) -> bool {
+    ConditionType::ALL.iter().any(|t| t.as_str() == condition.type_)
+}
+
 /// What a condition is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saying {

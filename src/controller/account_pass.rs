@@ -15,8 +15,9 @@ use super::accounts::{JOBS, Passed};
 use super::error::{Error, short, whole};
 use super::observe::{Access, key_of, usable};
 use super::queue::ObjectKey;
-use super::record::{apply, is_ours, put};
+use super::record::{apply, put};
 use super::{Context, invalid};
+use crate::api::condition::is_ours;
 use crate::api::{AccountStatus, DataWorksAccount};
 use crate::plan::account::{Facts, next_status};
 use crate::plan::backoff::delay;
@@ -98,7 +99,9 @@ async fn pass(ctx: &Context, key: &ObjectKey) -> Result<(Option<Duration>, bool)
     let passed = ctx.accounts.update(key, |known| known.passed.replace(version.clone())).flatten();
     let wakes_jobs = passed.is_some_and(|passed| passed != version);
     let wait = |at: Timestamp| ctx.clock.elapsed() + Duration::try_from(at.duration_since(now)).unwrap_or_default();
-    Ok((next.again.map(wait), wakes_jobs))
+    // What was not written is looked at anew: nobody else would ask for the next block.
+    let unwritten = (block.is_some() && !is_news).then(|| ctx.clock.elapsed() + CONFLICT);
+    Ok((unwritten.or(next.again.map(wait)), wakes_jobs))
 }
 
 async fn facts(

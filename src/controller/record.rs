@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Context;
 use super::error::{Error, whole};
 use super::queue::ObjectKey;
-use crate::api::condition::{Condition, ConditionType};
+use crate::api::condition::is_ours;
 use crate::api::{DataIntegrationJob, JobStatus};
 use crate::telemetry::{Ended, StatusWrite};
 
@@ -63,10 +63,6 @@ fn holds(job: &DataIntegrationJob, next: &JobStatus) -> bool {
         stored.conditions.retain(is_ours);
         stored == *next
     })
-}
-
-pub(super) fn is_ours(condition: &Condition) -> bool {
-    ConditionType::ALL.iter().any(|t| t.as_str() == condition.type_)
 }
 
 /// Somebody else put something in this status, or all of it under another object.

@@ -17,7 +17,9 @@ use super::backoff::SLOW;
 use super::notice::Notice;
 use super::observed::{Account, Key, after};
 use super::problem::Problem;
-use crate::api::condition::{Condition, ConditionStatus, ConditionType, Reason, Saying, reason_of, set, whole_seconds};
+use crate::api::condition::{
+    Condition, ConditionStatus, ConditionType, Reason, Saying, is_ours, reason_of, set, whole_seconds,
+};
 use crate::api::{AccountStatus, CallsToday};
 use crate::dataworks::error::{Error, ErrorKind, Operation, safe_text};
 use crate::quota::{Counted, Usage};
@@ -141,7 +143,8 @@ fn is_of_the_key(error: &Error) -> bool {
 /// The status after `before`, with these facts.
 #[must_use]
 pub fn next_status(before: &AccountStatus, facts: &Facts, now: Timestamp) -> Next {
-    let before = AccountStatus { conditions: ours(&before.conditions), ..before.clone() };
+    let mut before = before.clone();
+    before.conditions.retain(is_ours);
     let (saying, wake) = ready(&before, facts, now);
     let says = match saying.companion {
         None => vec![saying.ready],
@@ -182,12 +185,6 @@ pub fn next_status(before: &AccountStatus, facts: &Facts, now: Timestamp) -> Nex
     let again = [wake, minute, hold_ends].into_iter().flatten().min();
     let notice = notice(&before.conditions, &status.conditions);
     Next { status, again, notice }
-}
-
-/// Conditions of types that are not ours are others' business.
-fn ours(conditions: &[Condition]) -> Vec<Condition> {
-    let is_ours = |c: &&Condition| ConditionType::ALL.iter().any(|t| t.as_str() == c.type_);
-    conditions.iter().filter(is_ours).cloned().collect()
 }
 
 struct Ready {
